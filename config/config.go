@@ -1,0 +1,159 @@
+// Package config holds the process settings of one replica (tellergate.yaml): what cannot change while requests flow,
+// as opposed to rules, which operators edit through the admin API.
+//
+// It is responsible for reading the settings strictly, for their defaults (the commented default.yaml, embedded), and
+// for finding every fault at once. It opens no listener and no connection; of the file system it reads the settings
+// file and the subnet files that it names.
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Settings is a complete, checked tellergate.yaml with every default filled in. It is immutable once loaded.
+type Settings struct {
+	Frontends []Frontend `yaml:"frontends"`
+	Identity  Identity   `yaml:"-"` // in the text a mapping from attribute to its sources
+	Testers   Testers    `yaml:"testers"`
+	Sessions  Sessions   `yaml:"sessions"`
+	Rules     Rules      `yaml:"rules"`
+	Admin     Admin      `yaml:"admin"`
+	AccessLog AccessLog  `yaml:"accessLog"`
+	Upstream  Upstream   `yaml:"upstream"`
+	Shutdown  Shutdown   `yaml:"shutdown"`
+	Log       Log        `yaml:"log"`
+}
+
+// A Frontend is a fixed listen address and everything negotiated on it.
+type Frontend struct {
+	Name    string         `yaml:"name"`
+	Address netip.AddrPort `yaml:"address"`
+	Trust   Trust          `yaml:"trust"`
+	Health  Health         `yaml:"health"`
+	Limits  Limits         `yaml:"limits"`
+}
+
+// Trust says whom a frontend believes. Empty means nobody.
+type Trust struct {
+	// Identity: client addresses that may claim attributes.
+	Identity []netip.Prefix `yaml:"identity"`
+	// Forwarded: TCP peers whose X-Forwarded-* headers are believed.
+	Forwarded []netip.Prefix `yaml:"forwarded"`
+}
+
+// Health is what a load balancer polls on the traffic port.
+type Health struct {
+	Path string `yaml:"path"` // default /-/lb
+}
+
+// Limits bound what one client may cost. Zero values are replaced by the defaults named here.
+type Limits struct {
+	HeaderBytes   int           `yaml:"headerBytes"`   // 32768
+	HeaderCount   int           `yaml:"headerCount"`   // 200
+	HeaderTimeout time.Duration `yaml:"headerTimeout"` // 10s, from the first byte to the end of the header
+	IdleTimeout   time.Duration `yaml:"idleTimeout"`   // 75s, between requests
+	BodyBytes     int64         `yaml:"bodyBytes"`     // 0: no bound; bodies are streamed
+	Connections   int           `yaml:"connections"`   // 100000 per frontend
+	PerSource     int           `yaml:"perSource"`     // 0: no bound; load balancers concentrate sources
+}
+
+// Identity is the declared attributes in the order of the text.
+type Identity []Attribute
+
+// An Attribute says where one attribute of identities is found.
+type Attribute struct {
+	Name    string
+	Sources []Source // in the order of the text; the first that answers is taken
+	Within  string
+	Default string
+	Claim   bool // default true
+}
+
+// SourceKind is a place where an attribute may stand.
+type SourceKind string
+
+// The places an attribute may be read from.
+const (
+	SourceHeader  SourceKind = "header"
+	SourceCookie  SourceKind = "cookie"
+	SourceQuery   SourceKind = "query"
+	SourceSubnets SourceKind = "subnets"
+)
+
+// A Source is one place of an attribute.
+type Source struct {
+	Kind SourceKind
+	// Name of the header, cookie or query parameter; for subnets the CSV file, relative to the settings file.
+	Name string
+	// Subnets is the content of that file; later lines do not replace earlier ones, doubled prefixes are a fault.
+	Subnets []Subnet
+}
+
+// A Subnet gives terminals in Prefix the attribute value Value.
+type Subnet struct {
+	Prefix netip.Prefix
+	Value  string
+}
+
+// Testers may force a version.
+type Testers struct {
+	From   []netip.Prefix `yaml:"from"`   // client addresses; empty: nobody
+	Header string         `yaml:"header"` // default X-Tellergate-Version
+}
+
+// Sessions says where pins are kept.
+type Sessions struct {
+	Store  string         `yaml:"store"` // memory
+	Memory SessionsMemory `yaml:"memory"`
+}
+
+// SessionsMemory bounds the in-process store.
+type SessionsMemory struct {
+	Entries int `yaml:"entries"` // pin keys kept at most; default 1,000,000
+}
+
+// Rules says where revisions are kept.
+type Rules struct {
+	Store string `yaml:"store"` // file
+	Path  string `yaml:"path"`  // directory, relative to the working directory; default ./data
+}
+
+// Admin is the listener of the admin API.
+type Admin struct {
+	Address netip.AddrPort `yaml:"address"` // default 127.0.0.1:9180; loopback only until authentication exists
+}
+
+// AccessLog is where one line for each request goes.
+type AccessLog struct {
+	Path string `yaml:"path"` // "stdout", "stderr", "off" or a file; default stdout
+	// Mask names attributes whose values are written masked (脱敏): the first and last character with *** between.
+	Mask   []string `yaml:"mask"`
+	Buffer int      `yaml:"buffer"` // lines that may wait for the writer; beyond it lines are dropped and counted; default 65536
+}
+
+// Upstream bounds the connections to pods.
+type Upstream struct {
+	ConnectTimeout  time.Duration `yaml:"connectTimeout"`  // 2s
+	ResponseTimeout time.Duration `yaml:"responseTimeout"` // 60s until the header of the answer
+	IdleTimeout     time.Duration `yaml:"idleTimeout"`     // 15s an unused connection is kept; below the pods' own limit
+	PerEndpoint     int           `yaml:"perEndpoint"`     // connections to one endpoint at most; default 1024
+}
+
+// Shutdown is what happens after SIGTERM.
+type Shutdown struct {
+	Delay time.Duration `yaml:"delay"` // 5s: health answers 503 and connections are asked to close, but all is served
+	Grace time.Duration `yaml:"grace"` // 60s: for requests in flight, after the listeners have closed
+}
+
+// Log is the operator's log on stderr.
+type Log struct {
+	Level string `yaml:"level"` // debug, info, warn, error; default info
+}
+
+// Load reads, checks and completes the settings file at path. An empty path gives the embedded defaults. The error
+// holds a problem.List with every fault.
+func Load(path string) (*Settings, error) { panic("BUG: not written") }
+
+// Default returns the text of the commented embedded default settings.
+func Default() []byte { panic("BUG: not written") }
