@@ -1,0 +1,105 @@
+# `make help` lists what there is. CI runs `make check` and nothing else.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X tellergate/internal/build.Version=$(VERSION)
+BIN         := bin
+DIST        := dist
+PLATFORMS   := linux/amd64 linux/arm64 linux/loong64 linux/mips64le
+STATICCHECK := $(BIN)/staticcheck
+FUZZTIME    ?= 10s
+BENCHTIME   ?= 1s
+PACKAGES    ?= ./...
+
+# What the tests need besides Go. Installed by `make deps` where the machine lacks it.
+DEBIAN_PACKAGES := curl procps
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build tellergate, tgctl and the quickstart into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/tellergate ./cmd/tgctl ./deploy/quickstart
+
+.PHONY: run
+run: build ## start tellergate with a demonstration service and print a tour (ARGS='--frontend … --admin …')
+	@exec $(BIN)/quickstart --bin $(BIN) $(ARGS)
+
+.PHONY: deps
+deps: ## install the Debian packages that the tests need
+	@missing=; for p in $(DEBIAN_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		sudo=; if [ "$$(id -u)" -ne 0 ]; then sudo=sudo; fi; \
+		echo "installing$$missing"; $$sudo apt-get update -qq; $$sudo apt-get install -y -qq $$missing >/dev/null; \
+	fi
+
+.PHONY: test
+test: deps ## run every test with the race detector, shuffled
+	$(GO) test -race -shuffle=on -timeout 20m $(PACKAGES)
+
+.PHONY: check
+check: ## what CI runs: formatting, vet, staticcheck, generated files, tests, short fuzzing, smoke run
+	@bash .ci/stages
+
+.PHONY: format
+format: ## fail if a file is not formatted
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "not formatted (run gofmt -w):"; echo "$$bad"; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet, and go.mod is tidy
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+
+.PHONY: lint
+lint: $(STATICCHECK) ## staticcheck, configured in staticcheck.conf
+	$(STATICCHECK) ./...
+
+$(STATICCHECK): tools/go.mod
+	cd tools && GOBIN=$(abspath $(BIN)) $(GO) install honnef.co/go/tools/cmd/staticcheck
+
+.PHONY: generated
+generated: ## fail if a generated file is out of date
+	$(GO) run ./internal/architecture/notices -check THIRD_PARTY_NOTICES
+
+.PHONY: generate
+generate: ## renew the generated files
+	$(GO) run ./internal/architecture/notices THIRD_PARTY_NOTICES
+	$(GO) test ./admin -run 'OpenAPI' -update
+
+.PHONY: fuzz
+fuzz: ## run every fuzz test for FUZZTIME each
+	@bash .ci/fuzz $(FUZZTIME)
+
+.PHONY: fuzz-long
+fuzz-long: ## run every fuzz test for ten minutes each
+	@bash .ci/fuzz 10m
+
+.PHONY: smoke
+smoke: build ## start what `make run` starts, walk the tour, stop
+	$(BIN)/quickstart --bin $(BIN) --frontend 127.0.0.1:0 --admin 127.0.0.1:0 --walk
+
+.PHONY: bench
+bench: ## run the benchmarks beside the code
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
+
+.PHONY: dist
+dist: generated ## static binaries for every platform, with checksums and notices, into dist/
+	rm -rf $(DIST)
+	for platform in $(PLATFORMS); do \
+		name=tellergate-$(VERSION)-$${platform/\//-}; mkdir -p $(DIST)/$$name; \
+		echo "building $$name"; \
+		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build -trimpath -ldflags '$(LDFLAGS)' \
+			-o $(DIST)/$$name/ ./cmd/tellergate ./cmd/tgctl; \
+		cp README.md README.zh-CN.md CHANGELOG.md THIRD_PARTY_NOTICES config/default.yaml $(DIST)/$$name/; \
+		tar --sort=name --owner=0 --group=0 --numeric-owner --mtime='2026-01-01' -C $(DIST) -czf $(DIST)/$$name.tar.gz $$name; \
+	done
+	cd $(DIST) && sha256sum *.tar.gz > SHA256SUMS
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN) $(DIST)
