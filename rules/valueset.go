@@ -1,0 +1,176 @@
+package rules
+
+import (
+	"bytes"
+	"fmt"
+	"iter"
+	"math"
+	"math/bits"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// A valueSet is an immutable set of strings in two blocks of memory without pointers, so that the garbage collector
+// need not walk it, however large it is: about 13 bytes beside each value. The zero value is the empty set.
+type valueSet struct {
+	n int
+	// text holds the values in ascending order, each preceded by its length as an unsigned varint.
+	text string
+	// slots is an open-addressing table at 2/3 load, probed linearly. A slot is 0 if it is free; otherwise its upper half
+	// is the lower half of the value's hash, so that a miss rarely looks at text, and its lower half is the value's offset
+	// in text plus one.
+	slots []uint64
+}
+
+// find returns the slot of value, or -1. It allocates nothing.
+func (s *valueSet) find(value string) int {
+	if s.n == 0 {
+		return -1
+	}
+	hash := xxhash.Sum64String(value)
+	for i := homeSlot(hash, len(s.slots)); ; i++ {
+		if i == len(s.slots) {
+			i = 0
+		}
+		slot := s.slots[i]
+		if slot == 0 {
+			return -1
+		}
+		if uint32(slot>>32) != uint32(hash) {
+			continue
+		}
+		if found, _ := s.at(int(uint32(slot)) - 1); found == value {
+			return i
+		}
+	}
+}
+
+// at returns the value at an offset of text and the offset of the next one.
+func (s *valueSet) at(offset int) (value string, next int) {
+	length, shift := 0, 0
+	for {
+		b := s.text[offset]
+		offset++
+		length |= int(b&0x7f) << shift
+		if b < 0x80 {
+			return s.text[offset : offset+length], offset + length
+		}
+		shift += 7
+	}
+}
+
+// all yields the values in ascending order, as views of the set's memory.
+func (s *valueSet) all() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for offset := 0; offset < len(s.text); {
+			value, next := s.at(offset)
+			if !yield(value) {
+				return
+			}
+			offset = next
+		}
+	}
+}
+
+// homeSlot maps the hash evenly onto n slots by its upper bits.
+func homeSlot(hash uint64, n int) int {
+	home, _ := bits.Mul64(hash, uint64(n))
+	return int(home)
+}
+
+// A setBuilder gathers the values of a valueSet in any order. It too keeps no pointer per value.
+type setBuilder struct {
+	text    []byte   // as valueSet.text, in the order of arrival
+	starts  []uint32 // offset of each value's length
+	last    []byte   // the value added last; meaningless before the first
+	ordered bool     // so far each value was greater than the one before
+}
+
+// newSetBuilder returns a builder with room for about size bytes of values.
+func newSetBuilder(size int) *setBuilder {
+	return &setBuilder{text: make([]byte, 0, size), ordered: true}
+}
+
+// add copies value into the set.
+func (b *setBuilder) add(value string) {
+	if uint64(len(b.text))+uint64(len(value)) > math.MaxUint32-16 {
+		panic(fmt.Sprintf("BUG: a set of more than %d bytes; parsing has to refuse it", uint32(math.MaxUint32)))
+	}
+	if len(b.starts) > 0 && string(b.last) >= value {
+		b.ordered = false
+	}
+	b.starts = append(b.starts, uint32(len(b.text)))
+	length := uint64(len(value))
+	for ; length >= 0x80; length >>= 7 {
+		b.text = append(b.text, byte(length)|0x80)
+	}
+	b.text = append(b.text, byte(length))
+	b.text = append(b.text, value...)
+	b.last = b.text[len(b.text)-len(value):]
+}
+
+// at returns the value whose length stands at start, and the whole entry.
+func (b *setBuilder) at(start uint32) (value, entry []byte) {
+	length, shift, offset := 0, 0, int(start)
+	for {
+		c := b.text[offset]
+		offset++
+		length |= int(c&0x7f) << shift
+		if c < 0x80 {
+			return b.text[offset : offset+length], b.text[start : offset+length]
+		}
+		shift += 7
+	}
+}
+
+// finish returns the set and how many duplicates were merged. The builder must not be used afterwards.
+func (b *setBuilder) finish() (set valueSet, duplicates int) {
+	if len(b.starts) == 0 {
+		return valueSet{}, 0
+	}
+	if !b.ordered {
+		duplicates = b.sort()
+	}
+	set = valueSet{
+		n:     len(b.starts),
+		text:  string(b.text),
+		slots: make([]uint64, len(b.starts)+len(b.starts)/2+1),
+	}
+	for _, start := range b.starts {
+		value, _ := b.at(start)
+		hash := xxhash.Sum64(value)
+		i := homeSlot(hash, len(set.slots))
+		for set.slots[i] != 0 {
+			if i++; i == len(set.slots) {
+				i = 0
+			}
+		}
+		set.slots[i] = uint64(uint32(hash))<<32 | uint64(start+1)
+	}
+	return set, duplicates
+}
+
+// sort puts the entries into ascending order without duplicates and returns how many it left out.
+func (b *setBuilder) sort() (duplicates int) {
+	slices.SortFunc(b.starts, func(x, y uint32) int {
+		xValue, _ := b.at(x)
+		yValue, _ := b.at(y)
+		return bytes.Compare(xValue, yValue)
+	})
+	sorted := make([]byte, 0, len(b.text))
+	starts := b.starts[:0]
+	var last []byte
+	for i, start := range b.starts {
+		value, entry := b.at(start)
+		if i > 0 && bytes.Equal(value, last) {
+			duplicates++
+			continue
+		}
+		last = value
+		starts = append(starts, uint32(len(sorted)))
+		sorted = append(sorted, entry...)
+	}
+	b.text, b.starts = sorted, starts
+	return duplicates
+}
