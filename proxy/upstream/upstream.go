@@ -8,7 +8,6 @@
 package upstream
 
 import (
-	"context"
 	"errors"
 	"net/netip"
 	"time"
@@ -22,6 +21,8 @@ import (
 var (
 	// ErrNoEndpoint: the version has no endpoint that could be tried.
 	ErrNoEndpoint = errors.New("no usable endpoint")
+	// ErrBusy: every connection to the endpoints tried was in use and none became free in time; no pod has seen anything.
+	ErrBusy = errors.New("all connections to the pod are in use")
 	// ErrNotConnected: no connection could be made to any endpoint tried; no pod has seen anything.
 	ErrNotConnected = errors.New("no endpoint could be dialled")
 	// ErrTimeout: the request was sent and no answer's header came in time. The pod may have executed it.
@@ -36,34 +37,13 @@ var (
 
 // Options are the bounds of a Pool; see config.Upstream for their defaults and meaning.
 type Options struct {
-	ConnectTimeout  time.Duration
+	ConnectTimeout time.Duration
+	// ResponseTimeout bounds the wait for the answer's header, and each wait for more of its body.
 	ResponseTimeout time.Duration
 	IdleTimeout     time.Duration
-	PerEndpoint     int
+	// PerEndpoint bounds the connections to one endpoint, used and unused ones together.
+	PerEndpoint int
 }
-
-// A Pool owns the runtime state of every endpoint: connections, load, usability. One Pool serves all generations.
-type Pool struct{}
-
-// NewPool returns a Pool that has opened nothing yet.
-func NewPool(o Options) *Pool { panic("BUG: not written") }
-
-// Run closes idle connections that are past their time and forgets endpoints that no retained group names any more,
-// until ctx ends; then it closes every idle connection and returns ctx's error.
-func (p *Pool) Run(ctx context.Context) error { panic("BUG: not written") }
-
-// Group returns the balancing view of one version's pods. The same endpoint in two groups has one runtime state.
-func (p *Pool) Group(pods *discovery.PodSet) *Group { panic("BUG: not written") }
-
-// Retain tells the pool which groups the newest generation uses. Endpoints that are in none of them are forgotten once
-// their requests have ended.
-func (p *Pool) Retain(groups []*Group) { panic("BUG: not written") }
-
-// A Group chooses among the endpoints of one PodSet.
-type Group struct{}
-
-// Usable reports whether some endpoint, active or draining, could be tried now. It allocates nothing.
-func (g *Group) Usable() bool { panic("BUG: not written") }
 
 // An EndpointStatus is what operators see of an endpoint.
 type EndpointStatus struct {
@@ -73,16 +53,16 @@ type EndpointStatus struct {
 	Idle     int  // unused connections kept
 }
 
-// Status returns the group's endpoints in the order of their addresses.
-func (g *Group) Status() []EndpointStatus { panic("BUG: not written") }
-
 // An Exchange is one request on its way. The caller fills the first part; Do fills the second. It may be reused after
 // the response's body has been closed.
 type Exchange struct {
-	// Request is complete and canonical: Do writes it as it is. Its body may be a stream, which is read once.
+	// Request is complete and canonical: Do writes it as it is, names and target as they stand, and adds nothing but the
+	// framing of the body where the header does not already say it. Its body may be a stream, which is read once.
 	Request *fasthttp.Request
 	// Response receives the answer: header first, body as a stream that gives the connection back when it is closed,
-	// which fasthttp's server does after writing it. On an error of Do it is left reset.
+	// which fasthttp's server does after writing it; a small body that has come already is copied instead. Framing and
+	// "Connection: close" are of this hop only and are settled here; other hop-by-hop headers are the caller's to
+	// remove. On an error of Do the header and body are left empty.
 	Response *fasthttp.Response
 	// Prefer is the endpoint of the session's pin; the zero value prefers none.
 	Prefer    netip.AddrPort
@@ -91,16 +71,8 @@ type Exchange struct {
 	Pinned bool
 
 	Endpoint discovery.Endpoint // that answered, or was tried last
-	Attempts int                // endpoints tried, connections not made included
+	Attempts int                // tries: connections not made and a repeated sending included
 	Dialled  bool               // a new connection was made for the last attempt
 	Connect  time.Duration      // spent getting a connection, all attempts
 	Header   time.Duration      // from the last attempt's first byte out to the answer's complete header
 }
-
-// Do sends x.Request to an endpoint of the group and reads the header of the answer. It returns nil, or an error that
-// matches one of this package's with errors.Is.
-//
-// A request is sent again only if no connection to the endpoint could be made, or if it went out on a reused
-// connection that ended before the first byte of an answer and its method is GET, HEAD or OPTIONS without a body; at
-// most once per endpoint, and never after a byte of a streamed body was read from the client.
-func (g *Group) Do(x *Exchange) error { panic("BUG: not written") }
