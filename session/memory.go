@@ -1,45 +1,254 @@
 package session
 
-import "time"
+import (
+	"fmt"
+	"hash/maphash"
+	"math/bits"
+	"strings"
+	"sync/atomic"
+	"time"
+)
 
 // Memory keeps pins in this process: for one replica only. It is bounded by the number of keys; beyond it the least
 // recently used key falls, and is counted. It is safe for concurrent use and starts no goroutine.
-type Memory struct{}
+//
+// Keys are spread over shards, each with its own lock and its own equal share of the bound, so a shard that gets a
+// little more than its share evicts a little before the whole is full. Pins past their limits are removed when they are
+// met, and a few at every write, so they give way long before live ones are evicted.
+type Memory struct {
+	shards  []shard // a power of two, at most 64
+	now     func() time.Time
+	epoch   time.Time    // the zero of record.renewed; keeps the monotonic clock, so that a stepped clock ends no session
+	seed    maphash.Seed // random per process: nobody can choose values that crowd one shard, or guess a session's ID
+	evicted atomic.Uint64
+}
 
-// NewMemory returns a store of at most entries keys. now is the clock; nil is time.Now.
-func NewMemory(entries int, now func() time.Time) *Memory { panic("BUG: not written") }
+const (
+	maxShards    = 64   // as many as a shardSet has bits
+	keysPerShard = 1024 // below this a shard would be so small that an uneven spread matters
+)
+
+// NewMemory returns a store of at most entries keys, entries ≥ 1. now is the clock; nil is time.Now.
+func NewMemory(entries int, now func() time.Time) *Memory {
+	if entries < 1 {
+		panic(fmt.Sprintf("BUG: a pin store of %d entries", entries))
+	}
+	if now == nil {
+		now = time.Now
+	}
+	count := 1
+	for count < maxShards && entries/(2*count) >= keysPerShard {
+		count *= 2
+	}
+	m := &Memory{shards: make([]shard, count), now: now, epoch: now(), seed: maphash.MakeSeed()}
+	for i := range m.shards {
+		share := entries / count
+		if i < entries%count {
+			share++
+		}
+		m.shards[i].init(share)
+	}
+	return m
+}
 
 // Lookup sets out[i] to the live pin under keys[i], or the zero Pin, and renews what it finds. len(out) = len(keys).
 // It allocates nothing.
-func (m *Memory) Lookup(keys []Key, out []Pin) { panic("BUG: not written") }
-
-// Peek is Lookup without renewal, for operators.
-func (m *Memory) Peek(keys []Key, out []Pin) { panic("BUG: not written") }
-
-// Claim makes pin the session's unless another request was faster: where keys[0] already holds a live pin whose subject
-// is pin's, that one wins and is returned; otherwise pin is written under every key and returned.
-func (m *Memory) Claim(keys []Key, pin Pin) Pin { panic("BUG: not written") }
-
-// Put writes pin under every key, whatever was there. The keys are one session from then on.
-func (m *Memory) Put(keys []Key, pin Pin) { panic("BUG: not written") }
-
-// End removes the pins under keys and returns how many there were.
-func (m *Memory) End(keys []Key) int { panic("BUG: not written") }
-
-// Sessions returns at most limit live sessions that filter selects, oldest Start first, then by ID. after is the cursor
-// that the previous page returned as next, empty at first; next is empty on the last page.
-func (m *Memory) Sessions(filter Filter, after string, limit int) (page []Session, next string, err error) {
-	panic("BUG: not written")
+func (m *Memory) Lookup(keys []Key, out []Pin) {
+	now := m.now()
+	for i, key := range keys {
+		s := &m.shards[m.shardOf(key)]
+		s.mu.Lock()
+		out[i] = m.renew(s, key, now)
+		s.mu.Unlock()
+	}
 }
 
-// EndID ends the session with this ID, under all its keys, and reports whether there was one.
-func (m *Memory) EndID(id string) bool { panic("BUG: not written") }
+// Peek is Lookup without renewal, for operators.
+func (m *Memory) Peek(keys []Key, out []Pin) {
+	now := m.now()
+	for i, key := range keys {
+		s := &m.shards[m.shardOf(key)]
+		s.mu.Lock()
+		out[i] = Pin{}
+		if e, ok := s.lru.Peek(key); ok {
+			if pin := m.read(e.record); pin.Live(now) {
+				out[i] = pin
+			}
+		}
+		s.mu.Unlock()
+	}
+}
 
-// MoveID puts the session on another version from its next request on and reports whether there was one.
-func (m *Memory) MoveID(id, version string) bool { panic("BUG: not written") }
+// Claim makes pin the session's unless another request was faster: where keys[0] already holds a live pin whose subject
+// is pin's, that one wins, is renewed and returned; otherwise pin is written under every key, whatever the others held,
+// and returned. The store sets Renewed and copies the strings.
+func (m *Memory) Claim(keys []Key, pin Pin) Pin {
+	if len(keys) == 0 {
+		return pin
+	}
+	now := m.now()
+	set := m.lock(keys)
+	defer m.unlock(set)
+	held := m.renew(&m.shards[m.shardOf(keys[0])], keys[0], now)
+	if held.Version != "" && held.Subject == pin.Subject {
+		return held
+	}
+	return m.write(keys, pin, now)
+}
 
-// Counts returns the live sessions per service and version, sorted by both.
-func (m *Memory) Counts() []Count { panic("BUG: not written") }
+// Put writes pin under every key, whatever was there. The keys are one session from then on: a key that belonged to
+// another leaves it. The store sets Renewed and copies the strings.
+func (m *Memory) Put(keys []Key, pin Pin) {
+	if len(keys) == 0 {
+		return
+	}
+	now := m.now()
+	set := m.lock(keys)
+	defer m.unlock(set)
+	m.write(keys, pin, now)
+}
+
+// End ends the sessions under keys, under all their keys, and returns how many there were.
+func (m *Memory) End(keys []Key) int {
+	now := m.now()
+	ended := 0
+	for _, key := range keys {
+		s := &m.shards[m.shardOf(key)]
+		s.mu.Lock()
+		e, ok := s.lru.Peek(key)
+		var r *record
+		if ok {
+			r = e.record
+		}
+		s.mu.Unlock()
+		if ok && m.end(r, now) {
+			ended++
+		}
+	}
+	return ended
+}
 
 // Keys returns the number of keys kept, and how many fell because of the bound since the start.
-func (m *Memory) Keys() (kept int, evicted uint64) { panic("BUG: not written") }
+func (m *Memory) Keys() (kept int, evicted uint64) {
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		kept += s.lru.Len()
+		s.mu.Unlock()
+	}
+	return kept, m.evicted.Load()
+}
+
+// write makes keys one session with this pin. The caller holds their shards' locks.
+func (m *Memory) write(keys []Key, pin Pin, now time.Time) Pin {
+	stored := pin.own()
+	r := new(record)
+	r.pin.Store(&stored)
+	r.renewed.Store(int64(now.Sub(m.epoch)))
+	for _, key := range keys {
+		s := &m.shards[m.shardOf(key)]
+		m.sweep(s, now)
+		if s.put(key, r) {
+			m.evicted.Add(1)
+		}
+	}
+	stored.Renewed = now
+	return stored
+}
+
+// renew returns the live pin under key and renews it, or the zero Pin; a dead one is removed. The caller holds s.mu.
+func (m *Memory) renew(s *shard, key Key, now time.Time) Pin {
+	e, ok := s.lru.Get(key)
+	if !ok {
+		return Pin{}
+	}
+	pin := m.read(e.record)
+	if !pin.Live(now) {
+		s.lru.Remove(key)
+		return Pin{}
+	}
+	e.record.seen(now.Sub(m.epoch))
+	pin.Renewed = now
+	return pin
+}
+
+// sweepKeys is how many keys a write looks at: more than it adds, so that the dead cannot gather.
+const sweepKeys = 2
+
+// sweep removes dead keys among the next few of a shard. The caller holds s.mu.
+func (m *Memory) sweep(s *shard, now time.Time) {
+	for range min(sweepKeys, len(s.ring)) {
+		e := s.next()
+		if pin := m.read(e.record); !pin.Live(now) {
+			s.lru.Remove(e.key)
+		}
+	}
+}
+
+// end removes what is left of a session and reports whether it was live. The caller holds no lock.
+func (m *Memory) end(r *record, now time.Time) bool {
+	pin := m.read(r)
+	keys := r.list()
+	set := m.lock(keys)
+	defer m.unlock(set)
+	removed := false
+	for _, key := range keys {
+		s := &m.shards[m.shardOf(key)]
+		if e, ok := s.lru.Peek(key); ok && e.record == r {
+			s.lru.Remove(key)
+			removed = true
+		}
+	}
+	return removed && pin.Live(now)
+}
+
+// read returns the pin of a record as it is now.
+func (m *Memory) read(r *record) Pin {
+	pin := *r.pin.Load()
+	pin.Renewed = m.epoch.Add(time.Duration(r.renewed.Load()))
+	return pin
+}
+
+// shardOf spreads by the value alone: the same value under several attributes or services is rare.
+func (m *Memory) shardOf(key Key) uint64 {
+	return maphash.String(m.seed, key.Value) & uint64(len(m.shards)-1)
+}
+
+// A shardSet names shards by their bits.
+type shardSet uint64
+
+// lock takes the locks of all shards that hold keys, in ascending order so that two callers cannot wait for each other.
+func (m *Memory) lock(keys []Key) shardSet {
+	var set shardSet
+	for _, key := range keys {
+		set |= 1 << m.shardOf(key)
+	}
+	for rest := uint64(set); rest != 0; rest &= rest - 1 {
+		m.shards[bits.TrailingZeros64(rest)].mu.Lock()
+	}
+	return set
+}
+
+func (m *Memory) unlock(set shardSet) {
+	for rest := uint64(set); rest != 0; rest &= rest - 1 {
+		m.shards[bits.TrailingZeros64(rest)].mu.Unlock()
+	}
+}
+
+// own returns a key that outlives the request it was read from: the one place where a store's keys are copied.
+func (k Key) own() Key {
+	return Key{
+		Service:   strings.Clone(k.Service),
+		Attribute: strings.Clone(k.Attribute),
+		Value:     strings.Clone(k.Value),
+	}
+}
+
+// own returns a pin that outlives the request, and keeps neither a rule document nor a pod list in memory.
+func (p Pin) own() Pin {
+	p.Version = strings.Clone(p.Version)
+	p.UID = strings.Clone(p.UID)
+	p.Subject = strings.Clone(p.Subject)
+	p.Branch = strings.Clone(p.Branch)
+	return p
+}

@@ -1,0 +1,176 @@
+package session
+
+import (
+	"cmp"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The drain ledger is read by operators: every call walks all keys, one shard's lock at a time.
+
+// A row is a session on its way to a page.
+type row struct {
+	place  place
+	record *record
+	pin    Pin
+}
+
+// A place is a session's place in the ledger's order, and so a cursor.
+type place struct {
+	start int64 // Pin.Start in Unix nanoseconds
+	id    string
+}
+
+func (p place) compare(q place) int {
+	return cmp.Or(cmp.Compare(p.start, q.start), cmp.Compare(p.id, q.id))
+}
+
+func (p place) String() string { return strconv.FormatInt(p.start, 10) + "." + p.id }
+
+func parsePlace(cursor string) (place, error) {
+	start, id, ok := strings.Cut(cursor, ".")
+	nanoseconds, err := strconv.ParseInt(start, 10, 64)
+	if !ok || err != nil {
+		return place{}, fmt.Errorf("%q is not the cursor of a page of sessions: pass the value of next unchanged,"+
+			" or none to begin with the oldest session", cursor)
+	}
+	return place{start: nanoseconds, id: id}, nil
+}
+
+// Sessions returns at most limit live sessions that filter selects, limit ≥ 1, oldest Start first, then by ID. after is
+// the cursor that the previous page returned as next, empty at first; next is empty on the last page. A session that
+// lives through all pages is on exactly one of them.
+func (m *Memory) Sessions(filter Filter, after string, limit int) (page []Session, next string, err error) {
+	if limit < 1 {
+		return nil, "", fmt.Errorf("a page of %d sessions was asked for: ask for at least 1", limit)
+	}
+	var from place
+	if after != "" {
+		if from, err = parsePlace(after); err != nil {
+			return nil, "", err
+		}
+	}
+	rows := m.rows(filter, func(p place) bool { return after == "" || p.compare(from) > 0 }, limit+1)
+	if len(rows) > limit {
+		rows = rows[:limit]
+		next = rows[limit-1].place.String()
+	}
+	for _, r := range rows {
+		keys := r.record.list()
+		if len(keys) == 0 {
+			continue // ended since the walk
+		}
+		page = append(page, Session{ID: r.place.id, Service: keys[0].Service, Pin: r.pin, Keys: keys})
+	}
+	return page, next, nil
+}
+
+// rows returns the first most of the selected sessions, in order.
+func (m *Memory) rows(filter Filter, beyond func(place) bool, most int) []row {
+	var rows []row
+	first := func() {
+		slices.SortFunc(rows, func(a, b row) int { return a.place.compare(b.place) })
+		rows = rows[:min(most, len(rows))]
+	}
+	m.walk(func(key Key, r *record, pin Pin) {
+		if filter.Service != "" && filter.Service != key.Service ||
+			filter.Version != "" && filter.Version != pin.Version ||
+			filter.Branch != "" && filter.Branch != pin.Branch {
+			return
+		}
+		at := place{start: pin.Start.UnixNano(), id: m.id(key)}
+		if !beyond(at) {
+			return
+		}
+		if rows = append(rows, row{place: at, record: r, pin: pin}); len(rows) >= 4*most {
+			first() // so that a page of a million sessions costs a page of memory
+		}
+	})
+	first()
+	return rows
+}
+
+// EndID ends the session with this ID, under all its keys, and reports whether there was one.
+func (m *Memory) EndID(id string) bool {
+	r := m.find(id)
+	return r != nil && m.end(r, m.now())
+}
+
+// MoveID puts the session on another version from its next request on and reports whether there was one. The pod it was
+// on is forgotten.
+func (m *Memory) MoveID(id, version string) bool {
+	r := m.find(id)
+	if r == nil {
+		return false
+	}
+	for {
+		old := r.pin.Load()
+		moved := *old
+		moved.Version = strings.Clone(version)
+		moved.Endpoint, moved.UID = Pin{}.Endpoint, ""
+		if r.pin.CompareAndSwap(old, &moved) {
+			return true
+		}
+	}
+}
+
+// Counts returns the live sessions per service and version, sorted by both.
+func (m *Memory) Counts() []Count {
+	type name struct{ service, version string }
+	sessions := make(map[name]int)
+	m.walk(func(key Key, _ *record, pin Pin) { sessions[name{key.Service, pin.Version}]++ })
+	counts := make([]Count, 0, len(sessions))
+	for n, c := range sessions {
+		counts = append(counts, Count{Service: n.service, Version: n.version, Sessions: c})
+	}
+	slices.SortFunc(counts, func(a, b Count) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Version, b.Version))
+	})
+	return counts
+}
+
+// walk visits every live session once, by the key that leads it, with that key's shard locked.
+func (m *Memory) walk(visit func(key Key, r *record, pin Pin)) {
+	now := m.now()
+	for i := range m.shards {
+		m.walkShard(&m.shards[i], now, visit)
+	}
+}
+
+func (m *Memory) walkShard(s *shard, now time.Time, visit func(key Key, r *record, pin Pin)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.ring {
+		if !e.record.leads(e.key) {
+			continue
+		}
+		if pin := m.read(e.record); pin.Live(now) {
+			visit(e.key, e.record, pin)
+		}
+	}
+}
+
+// find returns the live session with this ID, or nil.
+func (m *Memory) find(id string) (found *record) {
+	m.walk(func(key Key, r *record, _ Pin) {
+		if found == nil && m.id(key) == id {
+			found = r
+		}
+	})
+	return found
+}
+
+// id names the session that key leads. Every key belongs to one session, so no two sessions share an ID.
+func (m *Memory) id(key Key) string {
+	var h maphash.Hash
+	h.SetSeed(m.seed)
+	for _, s := range [...]string{key.Service, key.Attribute, key.Value} {
+		h.WriteString(s)
+		h.WriteByte(0) // no field of a key holds one
+	}
+	return fmt.Sprintf("%016x", h.Sum64())
+}
