@@ -1,0 +1,109 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"tellergate/store"
+)
+
+// temporary ends the names of contents that are still being written.
+const temporary = ".tmp"
+
+// Content returns the content with this digest, or ErrNotFound. It is read from the disk and checked each time.
+func (s *Store) Content(ctx context.Context, digest store.Digest) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	path := s.contentPath(digest)
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("content %s: %w: if a revision names it, restore %s from a backup", digest, store.ErrNotFound, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read content: %w", err)
+	}
+	if actual := store.DigestOf(content); actual != digest {
+		return nil, fmt.Errorf("the content in %s is damaged: its SHA-256 is %s: restore the file from a backup", path, actual)
+	}
+	return content, nil
+}
+
+func (s *Store) contentPath(digest store.Digest) string {
+	return filepath.Join(s.dir, contentName, digest.String())
+}
+
+// keepContents makes every content durable that is not yet there unharmed.
+func (s *Store) keepContents(ctx context.Context, contents map[string][]byte) error {
+	written := false
+	for name, content := range contents {
+		digest := store.DigestOf(content)
+		if _, err := s.Content(ctx, digest); err == nil {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.writeContent(digest, content); err != nil {
+			return fmt.Errorf("writing part %q failed: %w: free space or repair the disk, then try again", name, err)
+		}
+		written = true
+	}
+	if !written {
+		return nil
+	}
+	return syncDir(filepath.Join(s.dir, contentName))
+}
+
+// writeContent puts content in its place at once and synced, so that a file with its final name is always whole.
+func (s *Store) writeContent(digest store.Digest, content []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Join(s.dir, contentName), "*"+temporary)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), s.contentPath(digest))
+}
+
+// removeTemporary removes the contents that a crash left half written.
+func removeTemporary(dir string) (removed int, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, entry := range entries {
+		if !strings.HasSuffix(entry.Name(), temporary) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
+			return removed, err
+		}
+		removed++
+	}
+	return removed, nil
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
