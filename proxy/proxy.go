@@ -4,3 +4,197 @@
 // for a decision and package session for pins, forwarding through proxy/upstream, and the metrics and log line that
 // tell of it. It does not decide, find pods, or know the admin API.
 package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"tellergate/config"
+	"tellergate/discovery"
+	"tellergate/proxy/upstream"
+	"tellergate/rules"
+	"tellergate/session"
+)
+
+// Pins is where sessions are kept; session.Memory is one. The keys are borrowed for the call and may be views of
+// request buffers.
+type Pins interface {
+	Lookup(keys []session.Key, out []session.Pin)
+	Claim(keys []session.Key, pin session.Pin) session.Pin
+	Put(keys []session.Key, pin session.Pin)
+	End(keys []session.Key) int
+}
+
+// Options is what a Proxy is made of. All fields but AccessLog and Now are required.
+type Options struct {
+	Settings *config.Settings
+	Schema   *rules.Schema
+	Pins     Pins
+	Pool     *upstream.Pool
+	// PodSet binds a version to the live handle of its pods; it is called when a rule set is published.
+	PodSet    func(*rules.CompiledVersion) (*discovery.PodSet, error)
+	Log       *zap.Logger
+	Metrics   prometheus.Registerer
+	AccessLog io.Writer        // nil: no access log
+	Now       func() time.Time // nil: time.Now
+}
+
+// A Proxy serves every frontend of the replica. Its life: New, Listen, Publish as often as rules change, Run once.
+type Proxy struct {
+	schema  *rules.Schema
+	pins    Pins
+	pool    *upstream.Pool
+	podSet  func(*rules.CompiledVersion) (*discovery.PodSet, error)
+	log     *zap.Logger
+	now     func() time.Time
+	metrics *metrics
+	access  *accessLog // nil: off
+
+	shutdown  config.Shutdown
+	frontends []*frontend
+	requests  sync.Pool // of *request
+
+	terms    atomic.Pointer[terms] // what Reload replaces
+	table    atomic.Pointer[Table] // what Publish replaces; nil until the first one
+	draining atomic.Bool           // shutting down: health answers 503, connections are asked to close
+
+	publishing sync.Mutex // serialises Publish and guards groups
+	groups     map[*discovery.PodSet]*upstream.Group
+
+	disagreed rareLog
+}
+
+// New returns a Proxy that has opened and started nothing.
+func New(o Options) (*Proxy, error) {
+	p := &Proxy{
+		schema:   o.Schema,
+		pins:     o.Pins,
+		pool:     o.Pool,
+		podSet:   o.PodSet,
+		log:      o.Log,
+		now:      o.Now,
+		shutdown: o.Settings.Shutdown,
+		groups:   make(map[*discovery.PodSet]*upstream.Group),
+	}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	terms, err := newTerms(o.Settings, o.Schema)
+	if err != nil {
+		return nil, err
+	}
+	p.terms.Store(terms)
+	for i := range o.Settings.Frontends {
+		p.frontends = append(p.frontends, newFrontend(p, i, &o.Settings.Frontends[i]))
+	}
+	if o.AccessLog != nil {
+		p.access = newAccessLog(o.AccessLog, o.Settings.AccessLog.Buffer)
+	}
+	p.metrics, err = newMetrics(p, o.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("cannot register the metrics of the proxy: %w", err)
+	}
+	p.requests.New = func() any { return newRequest(p) }
+	return p, nil
+}
+
+// Listen binds every frontend. On an error nothing stays bound.
+func (p *Proxy) Listen() error {
+	for i, f := range p.frontends {
+		if err := f.listen(); err != nil {
+			for _, bound := range p.frontends[:i] {
+				_ = bound.socket.Close()
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Addresses returns where each frontend listens, port 0 resolved. It is meaningful after Listen.
+func (p *Proxy) Addresses() map[string]netip.AddrPort {
+	addresses := make(map[string]netip.AddrPort, len(p.frontends))
+	for _, f := range p.frontends {
+		addresses[f.name] = f.bound
+	}
+	return addresses
+}
+
+// Reload applies what may change without a restart: trust, testers, identity sources and subnets, masks, the limits of
+// bodies and header counts. Whoever calls it has made sure that nothing else changed. On an error nothing has.
+func (p *Proxy) Reload(settings *config.Settings) error {
+	terms, err := newTerms(settings, p.schema)
+	if err != nil {
+		return err
+	}
+	if len(terms.frontends) != len(p.frontends) {
+		return fmt.Errorf("the settings have %d frontends and %d are running: restart to change them",
+			len(terms.frontends), len(p.frontends))
+	}
+	p.terms.Store(terms)
+	return nil
+}
+
+// Run serves until ctx ends and then shuts down without losing a request: health answers 503 and every answer asks
+// the client to close while everything is still served, for Settings.Shutdown.Delay; then the listeners close and what
+// is in flight has Settings.Shutdown.Grace to end. It returns nil after such an end.
+func (p *Proxy) Run(ctx context.Context) error {
+	writing := make(chan struct{})
+	go func() {
+		defer close(writing)
+		p.access.run()
+	}()
+	group, failed := errgroup.WithContext(context.Background())
+	for _, f := range p.frontends {
+		group.Go(f.run)
+	}
+	select {
+	case <-ctx.Done():
+		p.drain(failed)
+	case <-failed.Done():
+	}
+	p.stop()
+	err := group.Wait()
+	p.access.close()
+	<-writing
+	return err
+}
+
+// drain is the time in which load balancers learn that this replica is going.
+func (p *Proxy) drain(failed context.Context) {
+	p.draining.Store(true)
+	delay := time.NewTimer(p.shutdown.Delay)
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+	case <-failed.Done():
+	}
+}
+
+// stop closes the listeners and waits for requests in flight.
+func (p *Proxy) stop() {
+	p.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), p.shutdown.Grace)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, f := range p.frontends {
+		all.Go(func() {
+			if err := f.server.ShutdownWithContext(ctx); errors.Is(err, context.DeadlineExceeded) {
+				p.log.Warn("requests were still in flight when shutdown.grace was over",
+					zap.String("frontend", f.name), zap.Duration("grace", p.shutdown.Grace),
+					zap.Int32("connections", f.server.GetOpenConnectionsCount()))
+			}
+		})
+	}
+	all.Wait()
+}

@@ -1,0 +1,161 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tellergate/rules"
+)
+
+// codeClasses are the values of the label code, by status / 100.
+var codeClasses = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
+
+// metrics are the proxy's own. Nothing in them is labelled by an identity; everything a request touches is resolved
+// before it comes.
+type metrics struct {
+	requests      *prometheus.CounterVec
+	durations     *prometheus.HistogramVec
+	refused       map[*refusal]prometheus.Counter
+	disagreements map[string]prometheus.Counter // by attribute
+	pinsWritten   prometheus.Counter
+	pinsEnded     prometheus.Counter
+	panics        prometheus.Counter
+}
+
+func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tellergate_requests_total",
+			Help: "Requests sent to a version, by class of the answer's status and by who decided.",
+		}, []string{"service", "version", "code", "reason"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "tellergate_request_duration_seconds",
+			Help:    "Time from a request's header to the end of its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"service", "version"}),
+		refused:       make(map[*refusal]prometheus.Counter, len(refusals)),
+		disagreements: make(map[string]prometheus.Counter),
+		pinsWritten: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tellergate_pins_written_total",
+			Help: "Pins written because a session began, was decided anew or was moved.",
+		}),
+		pinsEnded: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tellergate_pins_ended_total",
+			Help: "Pins ended by a logout.",
+		}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tellergate_panics_total",
+			Help: "Requests that made the gateway panic. Each is a defect of tellergate.",
+		}),
+	}
+	refusedTotal := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tellergate_refused_total",
+		Help: "Requests that tellergate answered itself, by the code in the answer.",
+	}, []string{"code"})
+	for _, no := range refusals {
+		m.refused[no] = refusedTotal.WithLabelValues(no.code)
+	}
+	disagreements := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tellergate_identity_disagreements_total",
+		Help: "Requests whose claimed attribute differs from what the client's subnet says.",
+	}, []string{"attribute"})
+	for i := range p.schema.Len() {
+		name := p.schema.Attribute(i).Name
+		m.disagreements[name] = disagreements.WithLabelValues(name)
+	}
+	all := []prometheus.Collector{
+		m.requests, m.durations, m.pinsWritten, m.pinsEnded, m.panics, refusedTotal, disagreements, endpoints{p},
+	}
+	for _, f := range p.frontends {
+		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "tellergate_frontend_connections",
+			Help:        "Open client connections of a frontend.",
+			ConstLabels: prometheus.Labels{"frontend": f.name},
+		}, func() float64 { return float64(f.server.GetOpenConnectionsCount()) }))
+	}
+	if p.access != nil {
+		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "tellergate_accesslog_dropped_total",
+			Help: "Access log lines lost because accessLog.buffer was full or the log could not be written.",
+		}, func() float64 { return float64(p.access.dropped.Load()) }))
+	}
+	for _, c := range all {
+		if err := register.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// counters are those of one version.
+type counters struct {
+	requests [len(codeClasses)][rules.Reasons]prometheus.Counter
+	duration prometheus.Observer
+}
+
+// version resolves the counters of one version.
+func (m *metrics) version(service, version string) *counters {
+	c := &counters{duration: m.durations.WithLabelValues(service, version)}
+	for class := 1; class < len(codeClasses); class++ {
+		for reason := range rules.Reasons {
+			c.requests[class][reason] = m.requests.WithLabelValues(
+				service, version, codeClasses[class], rules.Reason(reason).String())
+		}
+	}
+	return c
+}
+
+func (c *counters) observe(status int, reason rules.Reason, took time.Duration) {
+	c.requests[min(max(status/100, 1), len(codeClasses)-1)][reason].Inc()
+	c.duration.Observe(took.Seconds())
+}
+
+// endpoints collects how many endpoints each version has, when it is asked.
+type endpoints struct{ p *Proxy }
+
+var endpointsDesc = prometheus.NewDesc("tellergate_endpoints",
+	"Endpoints of a version by state; unusable ones cannot be dialled at the moment.", []string{"service", "version", "state"}, nil)
+
+func (e endpoints) Describe(out chan<- *prometheus.Desc) { out <- endpointsDesc }
+
+func (e endpoints) Collect(out chan<- prometheus.Metric) {
+	t := e.p.table.Load()
+	if t == nil {
+		return
+	}
+	for i := range t.rules.Len() {
+		service := t.rules.Service(i)
+		for j := range service.Len() {
+			states := map[string]int{"active": 0, "draining": 0, "unusable": 0}
+			for _, endpoint := range t.versions[i][j].group.Status() {
+				if endpoint.Usable {
+					states[endpoint.State.String()]++
+				} else {
+					states["unusable"]++
+				}
+			}
+			for state, count := range states {
+				out <- prometheus.MustNewConstMetric(endpointsDesc, prometheus.GaugeValue, float64(count),
+					service.Name(), service.Version(j).Name(), state)
+			}
+		}
+	}
+}
+
+// A rareLog lets one message a second through.
+type rareLog struct {
+	last       atomic.Int64 // Unix seconds of the last one let through
+	suppressed atomic.Uint64
+}
+
+// allow reports whether to log now, and how many were not logged since the last time.
+func (l *rareLog) allow(now time.Time) (suppressed uint64, ok bool) {
+	last, second := l.last.Load(), now.Unix()
+	if second == last || !l.last.CompareAndSwap(last, second) {
+		l.suppressed.Add(1)
+		return 0, false
+	}
+	return l.suppressed.Swap(0), true
+}
