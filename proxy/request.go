@@ -196,7 +196,7 @@ func (r *request) failed(err error) *refusal {
 			return &requestTimeout
 		}
 		return &requestBody
-	case errors.Is(err, upstream.ErrNoEndpoint):
+	case errors.Is(err, upstream.ErrNoEndpoint), errors.Is(err, upstream.ErrBusy):
 		return &noEndpoint
 	case errors.Is(err, upstream.ErrNotConnected):
 		return &upstreamConnect
