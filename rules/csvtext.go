@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"tellergate/internal/problem"
 )
@@ -38,12 +41,12 @@ func (r *csvReader) read() (record []string, ok bool) {
 		if errors.Is(err, io.EOF) {
 			return nil, false
 		}
-		var syntax *csv.ParseError
-		if errors.As(err, &syntax) {
-			err = syntax.Err
+		message := "a quotation mark is not closed, or something follows the closing one"
+		if errors.Is(err, csv.ErrBareQuote) {
+			message = "a quotation mark stands inside a value that does not begin with one"
 		}
 		r.fault(&problem.Problem{
-			Message: "the line is not CSV: " + err.Error(),
+			Message: message,
 			Remedy:  "put the whole value in quotation marks and double those inside it",
 		})
 	}
@@ -51,3 +54,23 @@ func (r *csvReader) read() (record []string, ok bool) {
 
 // fault notes what is wrong with the record read last.
 func (r *csvReader) fault(p *problem.Problem) { r.faults.add(r.start, "", p) }
+
+// header tells whether the first record names columns instead of holding values, which it does if every cell is one of
+// the words. They may end early, but must be in order; if they are not, that is noted.
+func (r *csvReader) header(record []string, words ...string) bool {
+	inOrder := len(record) <= len(words)
+	for i, cell := range record {
+		column := slices.IndexFunc(words, func(word string) bool { return strings.EqualFold(trimValue(cell), word) })
+		if column < 0 {
+			return false
+		}
+		inOrder = inOrder && column == i
+	}
+	if !inOrder {
+		r.fault(&problem.Problem{
+			Message: fmt.Sprintf("the columns are %s", abridged(strings.Join(record, ","))),
+			Remedy:  "arrange them as " + strings.Join(words, ","),
+		})
+	}
+	return true
+}

@@ -60,6 +60,13 @@ func (r *jsonReader) token(path jsonPath) json.Token {
 		return nil
 	}
 	start := r.next()
+	rest := r.text[start:]
+	if len(rest) > 1 && rest[0] == '0' && isDigit(rest[1]) {
+		// A number with a leading zero is no JSON: the decoder would read a 0 and object to what follows.
+		r.broken = true
+		r.faults.add(start, path.String(), notText(number(rest)))
+		return nil
+	}
 	token, err := r.dec.Token()
 	if err == nil {
 		if token == nil {
@@ -68,28 +75,24 @@ func (r *jsonReader) token(path jsonPath) json.Token {
 		return token
 	}
 	r.broken = true
-	p := problem.Problem{Message: "the text is not JSON: " + err.Error(), Remedy: "correct it"}
-	var syntax *json.SyntaxError
+	p := &problem.Problem{Message: "the text is not JSON: " + err.Error(), Remedy: "correct it"}
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		p = problem.Problem{Message: "the text ends too early", Remedy: "close every quotation mark, bracket and brace"}
+		p = &problem.Problem{Message: "the text ends too early", Remedy: "close every quotation mark, bracket and brace"}
 		start = len(r.text)
-	case start < len(r.text) && isDigit(r.text[start]):
-		p = *notText(number(r.text[start:]))
-	case errors.As(err, &syntax):
-		// The decoder counts from where it began to scan for errors in keys, so the token's start is the better place.
-		p.Message = "the text is not JSON: " + syntax.Error()
+	case len(rest) > 0 && isDigit(rest[0]):
+		p = notText(number(rest))
 	}
-	r.faults.add(start, path.String(), &p)
+	r.faults.add(start, path.String(), p)
 	return nil
 }
 
 // jsonNull stands for null, because a nil token means that there is none.
 type jsonNull struct{}
 
-func isDigit(c byte) bool { return c >= '0' && c <= '9' || c == '-' }
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
-// number returns what stands before the next separator.
+// number names what stands before the next separator.
 func number(text []byte) string {
 	end := bytes.IndexAny(text, " \t\r\n,:]}")
 	if end < 0 {

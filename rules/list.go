@@ -107,7 +107,7 @@ func ParseListCSV(text []byte, attribute Attribute) (list *List, duplicates int,
 		if !ok {
 			break
 		}
-		if first && isListHeader(record, attribute) {
+		if first && r.listHeader(record, attribute) {
 			continue
 		}
 		value, fault := recordValue(record, attribute)
@@ -124,12 +124,17 @@ func ParseListCSV(text []byte, attribute Attribute) (list *List, duplicates int,
 	return &List{attribute: attribute.Name, set: set}, duplicates, nil
 }
 
-func isListHeader(record []string, attribute Attribute) bool {
-	last := len(record) - 1
-	if !strings.EqualFold(trimValue(record[last]), attribute.Name) {
-		return false
+// listHeader tells whether the first record names the columns of a list.
+func (r *csvReader) listHeader(record []string, attribute Attribute) bool {
+	switch {
+	case len(record) == 1 && attribute.Within != "":
+		return r.header(record, attribute.Name) || r.header(record, attribute.Within+"/"+attribute.Name)
+	case len(record) == 1:
+		return r.header(record, attribute.Name)
+	case attribute.Within != "":
+		return r.header(record, attribute.Within, attribute.Name)
 	}
-	return last == 0 || last == 1 && strings.EqualFold(trimValue(record[0]), attribute.Within)
+	return false
 }
 
 // recordValue returns the value that one line of CSV holds.

@@ -164,8 +164,11 @@ func (d *organisationDraft) clean(raw, field string, mayBeEmpty bool, at origin)
 	}
 	value, fault := CleanValue(raw)
 	if fault != nil {
-		fault.Message = field + ": " + fault.Message
-		d.faults.add(at.offset, at.path(field), fault)
+		path := at.path(field)
+		if path == "" {
+			path = field
+		}
+		d.faults.add(at.offset, path, fault)
 		return "", false
 	}
 	return value, true

@@ -4,7 +4,6 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
-	"strings"
 
 	"tellergate/internal/problem"
 )
@@ -74,7 +73,7 @@ func ParseOrganisationCSV(text []byte) (o *Organisation, duplicates int, err err
 		if !ok {
 			break
 		}
-		if first && isOrganisationHeader(record) {
+		if first && len(record) > 1 && r.header(record, "code", "parent", "name") {
 			continue
 		}
 		if len(record) != 2 && len(record) != 3 {
@@ -98,19 +97,6 @@ func ParseOrganisationCSV(text []byte) (o *Organisation, duplicates int, err err
 		return nil, 0, err
 	}
 	return d.finish(text)
-}
-
-func isOrganisationHeader(record []string) bool {
-	words := []string{"code", "parent", "name"}
-	if len(record) < 2 || len(record) > len(words) {
-		return false
-	}
-	for i, cell := range record {
-		if !strings.EqualFold(trimValue(cell), words[i]) {
-			return false
-		}
-	}
-	return true
 }
 
 // WriteTo writes the organisation as canonical JSON: one line, branches in ascending order of code, empty fields left
