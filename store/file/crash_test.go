@@ -1,18 +1,13 @@
 package file
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -227,147 +222,4 @@ func TestTemporaryContentsAreRemoved(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.NoFileExists(t, left)
 	require.FileExists(t, unnamed, "a content that a crash left without a revision is harmless and stays")
-}
-
-// A faultyJournal fails as a disk does: after having written a part, or when it is told to sync.
-type faultyJournal struct {
-	journal
-	writes, syncs, truncates error // what fails next, and from then on
-}
-
-func (f *faultyJournal) WriteAt(p []byte, at int64) (int, error) {
-	if f.writes == nil {
-		return f.journal.WriteAt(p, at)
-	}
-	n, err := f.journal.WriteAt(p[:len(p)/2], at)
-	return n, errors.Join(err, f.writes)
-}
-
-func (f *faultyJournal) Sync() error { return errors.Join(f.journal.Sync(), f.syncs) }
-
-func (f *faultyJournal) Truncate(size int64) error {
-	if f.truncates != nil {
-		return f.truncates
-	}
-	return f.journal.Truncate(size)
-}
-
-func TestFailingDisk(t *testing.T) {
-	t.Parallel()
-	ctx := context.Background()
-	tests := []struct {
-		name    string
-		fault   faultyJournal
-		want    string
-		recover bool // whether the next Append works once the fault is over
-	}{
-		{"disk full", faultyJournal{writes: syscall.ENOSPC},
-			"revision 3 was not stored, nothing has changed: writing it failed: no space left on device: free space or" +
-				" repair the disk, then try again", true},
-		{"disk full and stuck", faultyJournal{writes: syscall.ENOSPC, truncates: syscall.EIO},
-			"revision 3 was not stored, nothing has changed: writing it failed: no space left on device: free space or" +
-				" repair the disk, then try again", false},
-		{"sync fails", faultyJournal{syncs: syscall.EIO},
-			"revision 3 was not stored, nothing has changed: writing it failed: input/output error: free space or" +
-				" repair the disk, then try again", false},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			dir := filled(t, 2)
-			s, _ := mustOpen(t, dir)
-			healthy, fault := s.journal, test.fault
-			fault.journal = healthy
-			s.journal = &fault
-			_, err := s.Append(ctx, change(2, "lost"))
-			require.EqualError(t, err, test.want)
-			head, err := s.Head(ctx)
-			require.NoError(t, err)
-			require.EqualValues(t, 2, head.Seq)
-			short, cancel := context.WithCancel(ctx)
-			cancel()
-			_, err = s.Wait(short, 2)
-			require.ErrorIs(t, err, context.Canceled, "nobody is woken")
-
-			s.journal = healthy
-			_, err = s.Append(ctx, change(2, "kept"))
-			want := uint64(3)
-			if !test.recover {
-				require.ErrorContains(t, err, "could not be taken back")
-				require.ErrorContains(t, err, "start again")
-				want = 2
-			} else {
-				require.NoError(t, err)
-			}
-			require.NoError(t, s.Close())
-			s, _ = mustOpen(t, dir)
-			head, err = s.Head(ctx)
-			require.NoError(t, err)
-			require.Equal(t, want, head.Seq)
-			require.NoError(t, s.Close())
-		})
-	}
-}
-
-// appenderDir makes the test binary a process that appends to the store there and acknowledges on its output.
-const appenderDir = "TELLERGATE_TEST_APPENDER_DIR"
-
-func appendUntilKilled(dir string) int {
-	s, _, err := Open(dir)
-	if err != nil {
-		fmt.Println("fault:", err)
-		return 1
-	}
-	for ctx := context.Background(); ; {
-		head, err := s.Head(ctx)
-		if err == nil {
-			head, err = s.Append(ctx, change(head.Seq, strings.Repeat(fmt.Sprint(head.Seq, " "), 2000)))
-		}
-		if err != nil {
-			fmt.Println("fault:", err)
-			return 1
-		}
-		fmt.Println(head.Seq, head.Hash)
-	}
-}
-
-// TestKilledProcess kills an appending process again and again: what it acknowledged must be there.
-func TestKilledProcess(t *testing.T) {
-	t.Parallel()
-	ctx := context.Background()
-	dir := t.TempDir()
-	acknowledged := make(map[uint64]string)
-	for range 12 {
-		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), appenderDir+"="+dir)
-		child.Stderr = os.Stderr
-		out, err := child.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, child.Start())
-		killAt := 1 + rand.IntN(8)
-		said := bufio.NewScanner(out)
-		for n := 1; said.Scan(); n++ {
-			var seq uint64
-			var hash string
-			_, err := fmt.Sscan(said.Text(), &seq, &hash)
-			require.NoError(t, err, "%s", said.Text())
-			acknowledged[seq] = hash
-			if n == killAt {
-				time.AfterFunc(time.Duration(rand.IntN(3000))*time.Microsecond, func() { _ = child.Process.Kill() })
-			}
-		}
-		require.ErrorContains(t, child.Wait(), "killed")
-
-		s, _ := mustOpen(t, dir)
-		for seq, hash := range acknowledged {
-			revision, err := s.Revision(ctx, seq)
-			require.NoError(t, err)
-			require.Equal(t, hash, revision.Hash.String())
-			content, err := s.Content(ctx, revision.Parts["rules"])
-			require.NoError(t, err)
-			require.NotEmpty(t, content)
-		}
-		require.NoError(t, s.Close())
-	}
-	require.NotEmpty(t, acknowledged)
 }

@@ -217,7 +217,7 @@ func (s *Store) Close() error {
 	}
 	defer s.release()
 	close(s.closed)
-	return errors.Join(s.journal.Close(), s.lock.Close())
+	return errors.Join(s.journal.Close(), releaseLock(s.lock))
 }
 
 // acquire takes the right to write.

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.Store {
-		s, _ := mustOpen(t, t.TempDir())
+		s, _ := mustOpen(t, quickDir(t))
 		t.Cleanup(func() { require.NoError(t, s.Close()) })
 		return s
 	})
@@ -37,10 +37,22 @@ func mustOpen(t testing.TB, dir string) (*Store, Recovery) {
 	return s, recovery
 }
 
+// quickDir returns a directory in memory where the machine has one: the syncs of the hundreds of stores that these tests
+// open take minutes on a busy disk. The tests that end processes, and the benchmarks, use a real one.
+func quickDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "tellergate-store-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
 // filled returns a directory with n revisions in a closed store.
 func filled(t testing.TB, n int) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := quickDir(t)
 	s, _ := mustOpen(t, dir)
 	for i := range n {
 		_, err := s.Append(context.Background(), change(uint64(i), fmt.Sprint("rules ", i)))

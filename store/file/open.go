@@ -74,7 +74,7 @@ func open(dir string) (_ *Store, recovery Recovery, err error) {
 			if f != nil {
 				err = errors.Join(err, f.Close())
 			}
-			err = errors.Join(err, lock.Close())
+			err = errors.Join(err, releaseLock(lock))
 		}
 	}()
 	if recovery.Temporary, err = removeTemporary(contents); err != nil {
@@ -143,6 +143,12 @@ func acquireLock(path string) (_ *os.File, err error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// releaseLock gives the store free explicitly, because closing is not enough while a process that is just being started
+// holds a copy of every descriptor.
+func releaseLock(lock *os.File) error {
+	return errors.Join(syscall.Flock(int(lock.Fd()), syscall.LOCK_UN), lock.Close())
 }
 
 // scan reads the whole journal and checks the chain. torn is what a crash in the middle of an append can have left at

@@ -16,8 +16,8 @@ import (
 	"tellergate/store"
 )
 
-// deadline is how long anything may take that is certain to happen.
-const deadline = 10 * time.Second
+// deadline is how long a test may take on a busy disk.
+const deadline = 30 * time.Second
 
 // Run runs the suite. open returns an empty store and closes it when the test ends.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
