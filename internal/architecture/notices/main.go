@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 )
@@ -41,7 +40,11 @@ func run(file string, check bool) error {
 		return err
 	}
 	// The standard library is linked too. Its version is left out so that a patch release changes nothing here.
-	modules = append(modules, module{Path: "Go standard library", Dir: runtime.GOROOT()})
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("asking for the root of the Go installation: %w", err)
+	}
+	modules = append(modules, module{Path: "Go standard library", Dir: strings.TrimSpace(string(root))})
 	want, err := render(modules)
 	if err != nil {
 		return err
