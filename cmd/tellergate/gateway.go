@@ -1,0 +1,280 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sync/errgroup"
+
+	"tellergate/admin"
+	"tellergate/config"
+	"tellergate/internal/build"
+	"tellergate/internal/content"
+	"tellergate/internal/live"
+	"tellergate/proxy"
+	"tellergate/proxy/upstream"
+	"tellergate/rules"
+	"tellergate/session"
+	"tellergate/store/file"
+)
+
+// A gateway is the composed process. Nothing runs before serve.
+type gateway struct {
+	settingsFile string
+	settings     *config.Settings // replaced by reload; touched by the signal loop only
+	log          *zap.Logger
+	store        *file.Store
+	pool         *upstream.Pool
+	proxy        *proxy.Proxy
+	loop         *live.Loop
+	admin        *admin.Server
+	closers      []io.Closer // in the order of opening
+}
+
+// run builds the gateway, serves until a signal ends it, and closes it.
+func run(settingsFile string, settings *config.Settings, stdout, stderr io.Writer) (err error) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+
+	g, err := compose(settingsFile, settings, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.close()) }()
+	return g.serve(signals)
+}
+
+// compose opens the store and binds every address, so that whatever is in the way is said before anything runs.
+func compose(settingsFile string, settings *config.Settings, stdout, stderr io.Writer) (g *gateway, err error) {
+	log, err := newLog(settings.Log, stderr)
+	if err != nil {
+		return nil, err
+	}
+	g = &gateway{settingsFile: settingsFile, settings: settings, log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.close())
+		}
+	}()
+
+	accessLog, err := g.openAccessLog(settings.AccessLog, stdout, stderr)
+	if err != nil {
+		return nil, err
+	}
+	var recovery file.Recovery
+	if g.store, recovery, err = file.Open(settings.Rules.Path); err != nil {
+		return nil, fmt.Errorf("opening the revisions in %s: %w", settings.Rules.Path, err)
+	}
+	g.closers = append(g.closers, g.store)
+	if recovery.TornBytes > 0 {
+		log.Warn("a revision that was being written when the process ended was cut off; it was never acknowledged",
+			zap.Int64("bytes", recovery.TornBytes), zap.String("kept", recovery.TornFile))
+	}
+
+	metrics := prometheus.NewRegistry()
+	schema := schemaOf(settings)
+	pins := session.NewMemory(settings.Sessions.Memory.Entries, nil)
+	g.pool = upstream.NewPool(upstream.Options{
+		ConnectTimeout:  settings.Upstream.ConnectTimeout,
+		ResponseTimeout: settings.Upstream.ResponseTimeout,
+		IdleTimeout:     settings.Upstream.IdleTimeout,
+		PerEndpoint:     settings.Upstream.PerEndpoint,
+	})
+	g.proxy, err = proxy.New(proxy.Options{
+		Settings: settings, Schema: schema, Pins: pins, Pool: g.pool, PodSet: podSet,
+		Log: log, Metrics: metrics, AccessLog: accessLog,
+	})
+	if err != nil {
+		return nil, err
+	}
+	gauges := newGauges(metrics, pins)
+	reader := content.NewReader(g.store)
+	g.loop = live.New(g.store, reader, schema, g.publish)
+	g.loop.Observe(func(s live.Status) {
+		gauges.set(s)
+		g.logStatus(s)
+	})
+	g.admin, err = admin.New(admin.Options{
+		Address: settings.Admin.Address,
+		Schema:  schema,
+		Store:   g.store,
+		Reader:  reader,
+		Live:    g.loop,
+		Pins:    pins,
+		Ledger:  pins,
+		Pods:    pods{g.proxy},
+		Ready:   g.missing,
+		Metrics: promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}),
+		Log:     log,
+		Replica: hostname(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := g.proxy.Listen(); err != nil {
+		return nil, err
+	}
+	if err := g.admin.Listen(); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// serve runs every part until a signal or a failing part ends them: the frontends drain first, while everything they
+// need and the admin API still run; then the rest.
+func (g *gateway) serve(signals <-chan os.Signal) error {
+	g.logStart()
+	rest, endRest := context.WithCancel(context.Background())
+	defer endRest()
+	group, rest := errgroup.WithContext(rest)
+	for _, part := range []func(context.Context) error{g.pool.Run, g.loop.Run, g.admin.Run} {
+		group.Go(func() error {
+			if err := part(rest); !errors.Is(err, context.Canceled) {
+				return err
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		defer endRest()
+		return g.serveFrontends(rest, signals)
+	})
+	return group.Wait()
+}
+
+// serveFrontends serves until a signal says to stop or rest ends because a part failed, and then drains.
+func (g *gateway) serveFrontends(rest context.Context, signals <-chan os.Signal) error {
+	serving, stop := context.WithCancelCause(context.Background())
+	defer stop(nil)
+	done := make(chan error, 1)
+	go func() { done <- g.proxy.Run(serving) }()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-rest.Done():
+			stop(proxy.ErrStopNow)
+			return <-done
+		case s := <-signals:
+			switch s {
+			case syscall.SIGHUP:
+				g.reload()
+			case syscall.SIGINT:
+				g.log.Info("interrupted: finishing what is in flight; a second signal drops it")
+				signal.Reset(syscall.SIGINT, syscall.SIGTERM)
+				stop(proxy.ErrStopNow)
+			default:
+				g.log.Info("draining; a second signal drops what is in flight",
+					zap.Duration("delay", g.settings.Shutdown.Delay), zap.Duration("grace", g.settings.Shutdown.Grace))
+				signal.Reset(syscall.SIGINT, syscall.SIGTERM)
+				stop(nil)
+			}
+		}
+	}
+}
+
+// publish is the last step of every rule change.
+func (g *gateway) publish(generation *live.Generation) error {
+	return g.proxy.Publish(generation.Rules, generation.Revision.Seq)
+}
+
+// missing says what keeps the replica from being ready; nothing if it is.
+func (g *gateway) missing() []string {
+	status := g.loop.Status()
+	switch {
+	case status.Applied > 0:
+		return nil
+	case status.Failing != "":
+		return []string{"the rules could not be applied: " + status.Failing}
+	default:
+		return []string{"there are no rules yet: apply a document with tgctl apply FILE"}
+	}
+}
+
+// close releases what compose opened, last first.
+func (g *gateway) close() error {
+	var errs []error
+	for i := len(g.closers) - 1; i >= 0; i-- {
+		errs = append(errs, g.closers[i].Close())
+	}
+	_ = g.log.Sync() // a terminal cannot be synced, and there is nobody left to tell
+	return errors.Join(errs...)
+}
+
+func (g *gateway) logStart() {
+	for name, address := range g.proxy.Addresses() {
+		g.log.Info("frontend listens", zap.String("frontend", name), zap.Stringer("address", address))
+	}
+	g.log.Info("tellergate runs", zap.String("version", build.Version), zap.String("settings", name(g.settingsFile)),
+		zap.Stringer("admin", g.admin.Addr()), zap.String("rules", g.settings.Rules.Path))
+	g.log.Info("sessions are kept in this process: run one replica only, and a restart ends every session")
+}
+
+func (g *gateway) logStatus(s live.Status) {
+	if s.Failing != "" {
+		g.log.Error("a revision could not be applied; the last good one stays in force",
+			zap.Uint64("applied", s.Applied), zap.Uint64("head", s.Head), zap.String("error", s.Failing))
+		return
+	}
+	g.log.Info("rules applied", zap.Uint64("revision", s.Applied))
+}
+
+// openAccessLog returns where access log lines go, nil for nowhere.
+func (g *gateway) openAccessLog(settings config.AccessLog, stdout, stderr io.Writer) (io.Writer, error) {
+	switch settings.Path {
+	case "off":
+		return nil, nil
+	case "stdout":
+		return stdout, nil
+	case "stderr":
+		return stderr, nil
+	}
+	f, err := os.OpenFile(settings.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("opening the access log (setting accessLog.path): %w", err)
+	}
+	g.closers = append(g.closers, f)
+	return f, nil
+}
+
+// newLog returns the operator's log: one JSON object a line.
+func newLog(settings config.Log, w io.Writer) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(settings.Level)
+	if err != nil {
+		return nil, fmt.Errorf("setting log.level: %w", err)
+	}
+	encoder := zap.NewProductionEncoderConfig()
+	encoder.TimeKey, encoder.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
+	encoder.EncodeDuration = zapcore.StringDurationEncoder
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(zapcore.AddSync(w)), level)), nil
+}
+
+func hostname() string {
+	if name, err := os.Hostname(); err == nil {
+		return name
+	}
+	return "unnamed"
+}
+
+// schemaOf gives package rules the attributes that the settings declare.
+func schemaOf(settings *config.Settings) *rules.Schema {
+	attributes := make([]rules.Attribute, len(settings.Identity))
+	for i, a := range settings.Identity {
+		attributes[i] = rules.Attribute{Name: a.Name, Within: a.Within, Claim: a.Claim}
+	}
+	frontends := make([]string, len(settings.Frontends))
+	for i, f := range settings.Frontends {
+		frontends[i] = f.Name
+	}
+	return rules.NewSchema(attributes, frontends, false)
+}

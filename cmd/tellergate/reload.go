@@ -1,0 +1,40 @@
+package main
+
+import (
+	"errors"
+
+	"go.uber.org/zap"
+
+	"tellergate/config"
+	"tellergate/internal/problem"
+)
+
+// reload reads the settings again and applies them, or logs everything that is in the way and changes nothing.
+func (g *gateway) reload() {
+	refuse := func(err error) {
+		var list problem.List
+		if !errors.As(err, &list) {
+			g.log.Error("the settings were not reloaded; nothing has changed", zap.Error(err))
+			return
+		}
+		for _, p := range list {
+			g.log.Error("the settings were not reloaded; nothing has changed",
+				zap.String("settings", name(g.settingsFile)), zap.Stringer("problem", p))
+		}
+	}
+	next, err := config.Load(g.settingsFile)
+	if err != nil {
+		refuse(err)
+		return
+	}
+	if err := config.NeedsRestart(g.settings, next).Err(); err != nil {
+		refuse(err)
+		return
+	}
+	if err := g.proxy.Reload(next); err != nil {
+		refuse(err)
+		return
+	}
+	g.settings = next
+	g.log.Info("settings reloaded", zap.String("settings", name(g.settingsFile)))
+}
