@@ -7,6 +7,10 @@
 package strictyaml
 
 import (
+	"cmp"
+	"reflect"
+	"slices"
+
 	"tellergate/internal/problem"
 )
 
@@ -22,7 +26,19 @@ const MaxBytes = 8 << 20
 // even if empty), map[string]T, anything that implements encoding.TextUnmarshaler (its error becomes the message), and
 // OneOrMany. A string takes only a quoted or plainly textual scalar: 0012 and true must be quoted.
 func Decode(data []byte, out any) (*Source, problem.List) {
-	panic("BUG: not written")
+	r := &reader{source: &Source{places: map[string]place{}}}
+	root, fault := parse(data)
+	if fault != nil {
+		return r.source, problem.List{*fault}
+	}
+	if root == nil {
+		return r.source, nil
+	}
+	r.read(root, reflect.ValueOf(out).Elem(), "", 0)
+	slices.SortStableFunc(r.problems, func(a, b problem.Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return r.source, r.problems
 }
 
 // OneOrMany is a sequence of strings that may also be written as a single string.
@@ -38,5 +54,43 @@ type place struct{ line, column int }
 // Position returns the 1-based place of path (as problem.Problem writes paths), or that of its closest ancestor that
 // has one, or zeros.
 func (s *Source) Position(path string) (line, column int) {
-	panic("BUG: not written")
+	if s == nil {
+		return 0, 0
+	}
+	for {
+		if at, ok := s.places[path]; ok {
+			return at.line, at.column
+		}
+		if path == "" {
+			return 0, 0
+		}
+		path = path[:max(lastStep(path), 0)]
+	}
+}
+
+// Place fills in where p stands, unless it knows already.
+func (s *Source) Place(p *problem.Problem) {
+	if p.Line == 0 {
+		p.Line, p.Column = s.Position(p.Path)
+	}
+}
+
+// lastStep returns where the last step of a path begins: its dot or its bracket. Labels in brackets may hold dots.
+func lastStep(path string) int {
+	depth := 0
+	for i := len(path) - 1; i >= 0; i-- {
+		switch path[i] {
+		case ']':
+			depth++
+		case '[':
+			if depth--; depth == 0 {
+				return i
+			}
+		case '.':
+			if depth == 0 {
+				return i
+			}
+		}
+	}
+	return 0
 }
