@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -178,7 +179,7 @@ func (c *conn) receive(x *Exchange, h head, reuse bool) error {
 		blank(resp)
 		return fmt.Errorf("%w: %w", ErrBadResponse, err)
 	}
-	reuse = reuse && !resp.Header.ConnectionClose()
+	reuse = reuse && h.keep
 	resp.Header.ResetConnectionClose()
 	if h.minor == 0 {
 		resp.Header.SetProtocol(http11)
@@ -203,6 +204,15 @@ func (c *conn) receive(x *Exchange, h head, reuse bool) error {
 		c.end(reuse)
 		return nil
 	}
+	if h.chunked {
+		resp.ResetBody()
+		if size := wholeChunks(resp, c.reader); size > 0 {
+			c.reader.Discard(size)
+			resp.Header.SetContentLength(len(resp.Body()))
+			c.end(reuse)
+			return nil
+		}
+	}
 	b := &body{conn: c, left: h.length, reuse: reuse}
 	size := int(h.length)
 	switch {
@@ -213,4 +223,34 @@ func (c *conn) receive(x *Exchange, h head, reuse bool) error {
 	}
 	resp.SetBodyStream(b, size)
 	return nil
+}
+
+// wholeChunks appends a chunked body to resp if all of it, without trailers, is in r's buffer already, and returns the
+// bytes that it takes there, else 0. What is not plainly so is left for the stream to judge.
+func wholeChunks(resp *fasthttp.Response, r *bufio.Reader) int {
+	b, _ := r.Peek(r.Buffered())
+	if !bytes.HasSuffix(b, []byte("\r\n0\r\n\r\n")) && !bytes.Equal(b, []byte("0\r\n\r\n")) {
+		return 0
+	}
+	for rest := b; ; {
+		end := bytes.Index(rest, []byte("\r\n"))
+		if end < 0 {
+			break
+		}
+		size, ok := parseChunkSize(rest[:end])
+		rest = rest[end+2:]
+		if !ok || size+2 > int64(len(rest)) || rest[size] != '\r' || rest[size+1] != '\n' {
+			break
+		}
+		if size == 0 && len(rest) == 2 {
+			return len(b)
+		}
+		if size == 0 {
+			break
+		}
+		resp.AppendBody(rest[:size])
+		rest = rest[size+2:]
+	}
+	resp.ResetBody()
+	return 0
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -152,7 +153,7 @@ func (e *endpoint) dial() (*conn, error) {
 	if !ownFault(err) {
 		e.unreachable(started)
 	}
-	return nil, errors.Join(ErrNotConnected, err)
+	return nil, fmt.Errorf("%w: %w", ErrNotConnected, err)
 }
 
 // ownFault reports whether a dial failed for want of resources here, which says nothing about the endpoint.

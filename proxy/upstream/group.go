@@ -148,7 +148,7 @@ func (c *choice) among(indexes []int, random func() uint64, now int64) int {
 		return -1
 	}
 	r := random()
-	first := r >> 32 % n
+	first := (r >> 32) % n
 	if n > 1 {
 		second := (first + 1 + (r&0xffffffff)%(n-1)) % n
 		a, b := indexes[first], indexes[second]

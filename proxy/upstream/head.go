@@ -32,6 +32,7 @@ type head struct {
 	minor   int // HTTP/1.minor
 	length  int64
 	chunked bool
+	keep    bool // the pod keeps the connection open (RFC 9112, section 9.3)
 }
 
 // readHead waits for the next complete header, strict about everything that frames a message, and leaves it in
@@ -90,6 +91,7 @@ func parseHead(b []byte) (head, error) {
 	if h.minor < 0 || h.minor > 1 || h.status < 100 || bytes.IndexByte(line, '\r') >= 0 || bytes.IndexByte(line, '\n') >= 0 {
 		return h, fmt.Errorf("%w: status line %q", ErrBadResponse, line)
 	}
+	h.keep = h.minor == 1
 	framing := false // the line before was one that frames the message
 	for {
 		if line, rest = cutLine(rest); len(line) == 0 {
@@ -118,6 +120,9 @@ func parseHead(b []byte) (head, error) {
 				return h, fmt.Errorf("%w: Transfer-Encoding %q", ErrBadResponse, value)
 			}
 			h.chunked = true
+		case isName(name, fasthttp.HeaderConnection):
+			framing = false
+			h.connection(value)
 		default:
 			framing = false
 		}
@@ -126,6 +131,28 @@ func parseHead(b []byte) (head, error) {
 		return h, fmt.Errorf("%w: both Content-Length and Transfer-Encoding", ErrBadResponse)
 	}
 	return h, nil
+}
+
+// connection reads the options of a Connection header; "close" wins over "keep-alive" in the same one.
+func (h *head) connection(value []byte) {
+	closes := false
+	for len(value) > 0 {
+		option := value
+		if i := bytes.IndexByte(value, ','); i >= 0 {
+			option, value = value[:i], value[i+1:]
+		} else {
+			value = nil
+		}
+		option = bytes.Trim(option, " \t")
+		if isName(option, "close") {
+			closes = true
+		} else if h.minor == 0 && isName(option, "keep-alive") {
+			h.keep = true
+		}
+	}
+	if closes {
+		h.keep = false
+	}
 }
 
 // cutLine splits b after its first CRLF, which it has.

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -81,7 +80,7 @@ func (w *wire) build(r *fasthttp.Request) error {
 	n := len(w.head)
 	w.head = append(w.head, make([]byte, length)...)
 	if _, err := io.ReadFull(r.BodyStream(), w.head[n:]); err != nil {
-		return errors.Join(ErrClientBody, err)
+		return fmt.Errorf("%w: %w", ErrClientBody, err)
 	}
 	return nil
 }
