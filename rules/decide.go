@@ -95,7 +95,164 @@ type Decision struct {
 }
 
 // Decide returns where q goes. Same inputs, same answer; it allocates nothing. The order is that of the product's
-// contract: tester, override that moves, pin, override that keeps, rules by priority, default; then fallbacks.
+// contract: tester, override that moves, pin, override that keeps, rules by priority, default; then fallbacks. A nil
+// Availability finds every version usable. Without Sessions, pins neither count nor are asked for.
 func (s *CompiledService) Decide(q *Query, st Standing, up Availability) Decision {
-	panic("BUG: not written")
+	return s.decide(q, st, up, nil)
+}
+
+// decide is Decide that also tells its steps if told is not nil. Every use of told stands behind a test for nil, so
+// that the request path formats nothing.
+func (s *CompiledService) decide(q *Query, st Standing, up Availability, told *narrative) Decision {
+	if st.Forced != "" {
+		return s.decideForced(st, up, told)
+	}
+	if told != nil {
+		told.say("no tester asks for a version")
+	}
+	if s.sessions == nil {
+		st.Pinned, st.Keyed = "", false
+	}
+	if s.override != nil && s.override.Pinned == PinnedMove {
+		return s.finish(s.decideOverride(told), st, up, told)
+	}
+	if d, decided := s.decidePinned(st, up, told); decided {
+		return d
+	}
+	if s.override != nil {
+		return s.finish(s.decideOverride(told), st, up, told)
+	}
+	if told != nil {
+		told.say("no override is in force")
+	}
+	if rule := s.rules.first(q); rule != nil {
+		version, bucket := rule.then.choose(q)
+		if told != nil {
+			told.ruled(s, rule, q)
+		}
+		d := Decision{Wanted: version, Reason: ByRule, Rule: rule.name, Bucket: bucket}
+		return s.finish(d, st, up, told)
+	}
+	if told != nil {
+		told.ruled(s, nil, q)
+	}
+	return s.finish(Decision{Wanted: s.byDefault, Reason: ByDefault, Bucket: -1}, st, up, told)
+}
+
+// decideForced sends a tester to the version asked for or nowhere; pins and fallbacks do not matter.
+func (s *CompiledService) decideForced(st Standing, up Availability, told *narrative) Decision {
+	version := s.VersionNamed(st.Forced)
+	d := Decision{Version: version, Wanted: version, Reason: ByTester, Bucket: -1}
+	switch {
+	case version == nil:
+		d.Refusal = TesterUnknown
+	case version.state == StateDisabled:
+		d.Refusal = TesterDisabled
+	case !s.usable(version, up):
+		d.Refusal = NothingUsable
+	}
+	if told != nil {
+		told.forced(d, st)
+	}
+	return d
+}
+
+func (s *CompiledService) decideOverride(told *narrative) Decision {
+	if told != nil {
+		told.overridden(s.override)
+	}
+	return Decision{Wanted: s.overrideTo, Reason: ByOverride, Bucket: -1}
+}
+
+// decidePinned keeps the session where it is; decided is false if no pin binds it.
+func (s *CompiledService) decidePinned(st Standing, up Availability, told *narrative) (d Decision, decided bool) {
+	version := s.VersionNamed(st.Pinned)
+	if version == nil || version.state == StateDisabled {
+		if told != nil {
+			told.unpinned(st, version)
+		}
+		return Decision{}, false
+	}
+	if told != nil {
+		told.say("the session is pinned to version %s", version.name)
+	}
+	d = Decision{Wanted: version, Reason: ByPin, Bucket: -1}
+	if !s.sessions.FallbackPinned && !s.usable(version, up) {
+		d.Version, d.Refusal = version, PinnedUnusable
+		if told != nil {
+			told.say("version %s has no usable endpoint, and pinned sessions of %s do not follow fallbacks: refused",
+				version.name, s.name)
+		}
+		return d, true
+	}
+	return s.finish(d, st, up, told), true
+}
+
+// finish replaces what was wanted by its fallbacks until one may take the session, and says whether to pin it there.
+func (s *CompiledService) finish(d Decision, st Standing, up Availability, told *narrative) Decision {
+	d.Version = d.Wanted
+	for i := 0; ; i++ {
+		hindrance := s.hindrance(d.Version, st, up)
+		if hindrance == nothingHinders {
+			break
+		}
+		if i == len(d.Wanted.chain) {
+			if told != nil {
+				told.exhausted(d.Version, hindrance)
+			}
+			d.Version, d.Refusal = d.Wanted, NothingUsable
+			return d
+		}
+		next := d.Wanted.chain[i]
+		if told != nil {
+			told.fallback(d.Version, hindrance, next)
+		}
+		d.Version = next
+	}
+	if told != nil {
+		told.say("version %s takes the request", d.Version.name)
+	}
+	d.WritePin = st.Keyed && s.sessions != nil && d.Version.name != st.Pinned
+	return d
+}
+
+// A hindrance is why a version may not take a session.
+type hindrance uint8
+
+const (
+	nothingHinders hindrance = iota
+	isDisabled
+	isDraining // and the session is not pinned there
+	isUnusable // no endpoint
+)
+
+func (s *CompiledService) hindrance(v *CompiledVersion, st Standing, up Availability) hindrance {
+	switch {
+	case v.state == StateDisabled:
+		return isDisabled
+	case v.state == StateDraining && v.name != st.Pinned:
+		return isDraining
+	case !s.usable(v, up):
+		return isUnusable
+	}
+	return nothingHinders
+}
+
+func (s *CompiledService) usable(v *CompiledVersion, up Availability) bool {
+	return up == nil || up.Usable(s.index, v.index)
+}
+
+// String returns the stable word for APIs: tester-unknown, tester-disabled, pinned-unusable, nothing-usable, or nothing.
+func (r Refusal) String() string {
+	switch r {
+	case TesterUnknown:
+		return "tester-unknown"
+	case TesterDisabled:
+		return "tester-disabled"
+	case PinnedUnusable:
+		return "pinned-unusable"
+	case NothingUsable:
+		return "nothing-usable"
+	}
+	return ""
 }

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"encoding/json"
 	"time"
 
 	"tellergate/internal/strictyaml"
@@ -19,7 +20,7 @@ type Service struct {
 	Name     string    `yaml:"name" json:"name"`
 	Match    Match     `yaml:"match" json:"match"`
 	Default  string    `yaml:"default" json:"default"`
-	Versions []Version `yaml:"versions" json:"versions"`
+	Versions []Version `yaml:"versions" json:"versions,omitzero"`
 	Sessions *Sessions `yaml:"sessions" json:"sessions,omitempty"`
 	Rules    []Rule    `yaml:"rules" json:"rules,omitempty"`
 }
@@ -52,7 +53,7 @@ type Version struct {
 
 // Pods says where the pods of a version are found: exactly one of its fields is set.
 type Pods struct {
-	Static     []string        `yaml:"static" json:"static,omitempty"` // address:port, IPv6 in brackets
+	Static     []string        `yaml:"static" json:"static,omitzero"` // address:port, IPv6 in brackets
 	Kubernetes *KubernetesPods `yaml:"kubernetes" json:"kubernetes,omitempty"`
 }
 
@@ -66,13 +67,19 @@ type KubernetesPods struct {
 
 // Sessions is how a service keeps sessions on their version. Without it nothing is pinned.
 type Sessions struct {
-	Key            []string      `yaml:"key" json:"key"`                                 // attributes; at least one
-	Subject        string        `yaml:"subject" json:"subject,omitempty"`               // attribute whose change means a new decision
-	Idle           time.Duration `yaml:"idle" json:"idle,omitempty"`                     // 0: 30 minutes
-	Absolute       time.Duration `yaml:"absolute" json:"absolute,omitempty"`             // 0: 10 hours
-	FallbackPinned bool          `yaml:"fallbackPinned" json:"fallbackPinned,omitempty"` // pinned sessions follow fallbacks and stay there
-	End            *SessionEnd   `yaml:"end" json:"end,omitempty"`                       // how logout shows; nil: the defaults
+	Key            []string    `yaml:"key" json:"key,omitzero"`                        // attributes; at least one
+	Subject        string      `yaml:"subject" json:"subject,omitempty"`               // attribute whose change means a new decision
+	Idle           Duration    `yaml:"idle" json:"idle,omitzero"`                      // 0: 30 minutes
+	Absolute       Duration    `yaml:"absolute" json:"absolute,omitzero"`              // 0: 10 hours
+	FallbackPinned bool        `yaml:"fallbackPinned" json:"fallbackPinned,omitempty"` // pinned sessions follow fallbacks and stay there
+	End            *SessionEnd `yaml:"end" json:"end,omitempty"`                       // how logout shows; nil: the defaults
 }
+
+// Defaults of Sessions.
+const (
+	DefaultIdle     = 30 * time.Minute
+	DefaultAbsolute = 10 * time.Hour
+)
 
 // SessionEnd is how a logout is recognised. The answer's header X-Session-End: 1 and the expiry of a session cookie
 // always end the session; Paths add requests whose successful (below 400) answer does.
@@ -91,14 +98,14 @@ type Rule struct {
 
 // A Condition is exactly one of: all, any, not; attribute with one test; bucket; method; path; header; source.
 type Condition struct {
-	All []Condition `yaml:"all" json:"all,omitempty"`
-	Any []Condition `yaml:"any" json:"any,omitempty"`
+	All []Condition `yaml:"all" json:"all,omitzero"`
+	Any []Condition `yaml:"any" json:"any,omitzero"`
 	Not *Condition  `yaml:"not" json:"not,omitempty"`
 
 	// Attribute names what the following tests look at; exactly one of them is set.
 	Attribute string   `yaml:"attribute" json:"attribute,omitempty"`
 	Is        *string  `yaml:"is" json:"is,omitempty"`
-	In        []string `yaml:"in" json:"in,omitempty"`
+	In        []string `yaml:"in" json:"in,omitzero"`
 	InList    *string  `yaml:"inList" json:"inList,omitempty"`
 	Under     *string  `yaml:"under" json:"under,omitempty"`
 	Prefix    *string  `yaml:"prefix" json:"prefix,omitempty"`
@@ -106,15 +113,15 @@ type Condition struct {
 	Present   *bool    `yaml:"present" json:"present,omitempty"`
 
 	Bucket *Bucket              `yaml:"bucket" json:"bucket,omitempty"`
-	Method strictyaml.OneOrMany `yaml:"method" json:"method,omitempty"`
+	Method strictyaml.OneOrMany `yaml:"method" json:"method,omitzero"`
 	Path   *PathTest            `yaml:"path" json:"path,omitempty"`
 	Header *HeaderTest          `yaml:"header" json:"header,omitempty"`
-	Source strictyaml.OneOrMany `yaml:"source" json:"source,omitempty"` // CIDRs or addresses of the client
+	Source strictyaml.OneOrMany `yaml:"source" json:"source,omitzero"` // CIDRs or addresses of the client
 }
 
 // A Bucket condition holds for the share below/10,000 of the values of the first attribute of By that is present.
 type Bucket struct {
-	By    []string `yaml:"by" json:"by"`
+	By    []string `yaml:"by" json:"by,omitzero"`
 	Below int      `yaml:"below" json:"below"`
 	Salt  string   `yaml:"salt" json:"salt"`
 }
@@ -130,7 +137,7 @@ type PathTest struct {
 type HeaderTest struct {
 	Name    string   `yaml:"name" json:"name"`
 	Is      *string  `yaml:"is" json:"is,omitempty"`
-	In      []string `yaml:"in" json:"in,omitempty"`
+	In      []string `yaml:"in" json:"in,omitzero"`
 	Matches *string  `yaml:"matches" json:"matches,omitempty"`
 	Present *bool    `yaml:"present" json:"present,omitempty"`
 }
@@ -138,8 +145,8 @@ type HeaderTest struct {
 // An Outcome is a version, or a split of two or three versions whose weights sum to exactly 10,000.
 type Outcome struct {
 	Version string   `yaml:"version" json:"version,omitempty"`
-	Split   []Share  `yaml:"split" json:"split,omitempty"` // the first is the stable version
-	By      []string `yaml:"by" json:"by,omitempty"`
+	Split   []Share  `yaml:"split" json:"split,omitzero"` // the first is the stable version
+	By      []string `yaml:"by" json:"by,omitzero"`
 	Salt    string   `yaml:"salt" json:"salt,omitempty"`
 }
 
@@ -164,8 +171,21 @@ const (
 )
 
 // Parse reads a rule document from YAML or JSON, strictly. The error is a problem.List that holds every syntax fault.
-func Parse(text []byte) (*Document, error) { panic("BUG: not written") }
+func Parse(text []byte) (*Document, error) {
+	d := new(Document)
+	source, problems := strictyaml.Decode(text, d)
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	d.source = source
+	return d, nil
+}
 
-// Print writes the document as canonical YAML: fields in the order of the types, defaults left out. Parsing it gives
-// an equivalent document.
-func (d *Document) Print() []byte { panic("BUG: not written") }
+// MarshalJSON writes the document as JSON that Parse reads back.
+func (d Document) MarshalJSON() ([]byte, error) {
+	type plain Document // without this method
+	if d.Services == nil {
+		d.Services = []Service{}
+	}
+	return json.Marshal(plain(d))
+}

@@ -1,5 +1,7 @@
 package rules
 
+import "fmt"
+
 // An Explanation is a Decision with its whole reason, in words an operator reads. Its JSON form is part of the admin
 // API.
 type Explanation struct {
@@ -35,9 +37,148 @@ type ConditionExplanation struct {
 
 // Explain returns what Decide would, with the reason. It is for operators, not for the request path.
 func (s *CompiledService) Explain(q *Query, st Standing, up Availability) Explanation {
-	panic("BUG: not written")
+	told := new(narrative)
+	d := s.decide(q, st, up, told)
+	e := Explanation{
+		Service: s.name,
+		Reason:  d.Reason.String(),
+		Rule:    d.Rule,
+		Refusal: d.Refusal.String(),
+		Steps:   told.steps,
+		Rules:   make([]RuleExplanation, len(s.rules.ordered)),
+	}
+	if d.Refusal == NotRefused {
+		e.Version = d.Version.name
+	}
+	if e.Wanted = st.Forced; d.Wanted != nil {
+		e.Wanted = d.Wanted.name
+	}
+	if d.Bucket >= 0 {
+		e.Bucket = &d.Bucket
+	}
+	for i := range s.rules.ordered {
+		rule := &s.rules.ordered[i]
+		conditions := ConditionExplanation{Holds: true, Text: "the rule has no condition: it takes every request"}
+		if rule.when != nil {
+			conditions = rule.when.explain(q)
+		}
+		e.Rules[i] = RuleExplanation{
+			Name:       rule.name,
+			Priority:   rule.priority,
+			Matched:    conditions.Holds,
+			Decided:    d.Reason == ByRule && d.Rule == rule.name,
+			Conditions: conditions,
+		}
+	}
+	return e
 }
 
-// BucketOf returns the bucket, 0 to 9,999, of an attribute's value: XXH64 (seed 0) modulo 10,000 over salt, attribute
-// name, outer value or empty, value, each preceded by its length as 4 bytes big-endian.
-func BucketOf(salt, attribute, outer, value string) int { panic("BUG: not written") }
+// A narrative tells how a decision fell, one full clause a step.
+type narrative struct{ steps []string }
+
+func (n *narrative) say(format string, args ...any) {
+	n.steps = append(n.steps, fmt.Sprintf(format, args...))
+}
+
+func (n *narrative) forced(d Decision, st Standing) {
+	n.say("a tester asks for version %s", shown(st.Forced))
+	switch d.Refusal {
+	case TesterUnknown:
+		n.say("the service has no version %s: refused", shown(st.Forced))
+	case TesterDisabled:
+		n.say("version %s is disabled: refused", d.Version.name)
+	case NothingUsable:
+		n.say("version %s has no usable endpoint, and testers follow no fallback: refused", d.Version.name)
+	default:
+		n.say("version %s takes the request; pins are neither read nor written", d.Version.name)
+	}
+}
+
+func (n *narrative) overridden(o *Override) {
+	pinned := "sessions pinned elsewhere are moved"
+	if o.Pinned == PinnedKeep {
+		pinned = "pinned sessions stay"
+	}
+	why := ""
+	if o.Reason != "" {
+		why = ", because: " + o.Reason
+	}
+	n.say("an override sends everybody to version %s (%s)%s", o.Version, pinned, why)
+}
+
+func (n *narrative) unpinned(st Standing, version *CompiledVersion) {
+	switch {
+	case st.Pinned == "":
+		n.say("the session has no pin")
+	case version == nil:
+		n.say("the session is pinned to version %s, which no longer exists: it is decided anew", shown(st.Pinned))
+	default:
+		n.say("the session is pinned to version %s, which is disabled: it is decided anew", version.name)
+	}
+}
+
+// ruled tells the rules that were considered up to the one that decided, nil if none did.
+func (n *narrative) ruled(s *CompiledService, decided *compiledRule, q *Query) {
+	for i := range s.rules.ordered {
+		rule := &s.rules.ordered[i]
+		if rule != decided {
+			n.say("rule %s (priority %d) does not match", rule.name, rule.priority)
+			continue
+		}
+		n.say("rule %s (priority %d) matches: %s", rule.name, rule.priority, rule.then.explain(q))
+		return
+	}
+	n.say("no rule matches: the default is version %s", s.byDefault.name)
+}
+
+// explain tells which version an outcome chooses for q and why.
+func (o *outcome) explain(q *Query) string {
+	version, bucket := o.choose(q)
+	if o.split == nil {
+		return "version " + version.name
+	}
+	if bucket < 0 {
+		return fmt.Sprintf("the split needs %s, which the request lacks: the stable version %s",
+			names(o.split.draw.by), version.name)
+	}
+	_, by := o.split.draw.from(q)
+	lo, hi := o.split.secondEnd, o.split.thirdBegin
+	switch {
+	case bucket < o.split.secondEnd:
+		lo, hi = 0, o.split.secondEnd
+	case bucket >= o.split.thirdBegin:
+		lo, hi = o.split.thirdBegin, Buckets
+	}
+	return fmt.Sprintf("%s %s has bucket %d, which is from %d to %d of the split: version %s",
+		by.name, shown(by.of(q)), bucket, lo, hi-1, version.name)
+}
+
+// fallback tells that next is tried instead of version.
+func (n *narrative) fallback(version *CompiledVersion, h hindrance, next *CompiledVersion) {
+	n.say("version %s %s: its fallback %s is tried", version.name, h, next.name)
+}
+
+func (n *narrative) exhausted(version *CompiledVersion, h hindrance) {
+	n.say("version %s %s, and no fallback is left: refused", version.name, h)
+}
+
+// String completes a sentence that begins with the version.
+func (h hindrance) String() string {
+	switch h {
+	case isDisabled:
+		return "is disabled"
+	case isDraining:
+		return "is draining and takes no new sessions"
+	case isUnusable:
+		return "has no usable endpoint"
+	}
+	return "takes the request"
+}
+
+func names(by []drawAttribute) string {
+	list := make([]string, len(by))
+	for i, a := range by {
+		list[i] = a.name
+	}
+	return either(list)
+}

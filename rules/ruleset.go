@@ -16,14 +16,11 @@ type Inputs struct {
 	Overrides     map[string]Override      // by service
 }
 
-// Compile checks the whole document and turns it into a RuleSet, or returns a problem.List with every fault. It never
-// skips a bad rule and never repairs one. A nil document is the empty one.
-func Compile(d *Document, in Inputs) (*RuleSet, error) { panic("BUG: not written") }
-
 // A RuleSet is one compiled generation: immutable, safe for concurrent use, owning nothing that needs closing.
 type RuleSet struct {
 	schema   *Schema
 	services []CompiledService
+	matches  matchTable
 	warnings problem.List
 }
 
@@ -40,16 +37,16 @@ func (s *RuleSet) Len() int { return len(s.services) }
 // Service returns service i in the order of the document; the pointer is stable for the life of the set.
 func (s *RuleSet) Service(i int) *CompiledService { return &s.services[i] }
 
-// Match returns the service that the query belongs to, or nil. It looks at Frontend, Host and Path only.
-func (s *RuleSet) Match(q *Query) *CompiledService { panic("BUG: not written") }
-
 // A CompiledService is one service of a RuleSet.
 type CompiledService struct {
-	index    int
-	name     string
-	versions []CompiledVersion
-	sessions *CompiledSessions
-	override *Override
+	index      int
+	name       string
+	versions   []CompiledVersion
+	byDefault  *CompiledVersion
+	sessions   *CompiledSessions
+	override   *Override
+	overrideTo *CompiledVersion // nil without override
+	rules      ruleTable
 }
 
 // Index returns the service's position in its RuleSet.
@@ -65,7 +62,14 @@ func (s *CompiledService) Len() int { return len(s.versions) }
 func (s *CompiledService) Version(i int) *CompiledVersion { return &s.versions[i] }
 
 // VersionNamed returns the named version, or nil.
-func (s *CompiledService) VersionNamed(name string) *CompiledVersion { panic("BUG: not written") }
+func (s *CompiledService) VersionNamed(name string) *CompiledVersion {
+	for i := range s.versions {
+		if s.versions[i].name == name {
+			return &s.versions[i]
+		}
+	}
+	return nil
+}
 
 // Sessions returns how the service pins, nil if it does not.
 func (s *CompiledService) Sessions() *CompiledSessions { return s.sessions }
@@ -80,6 +84,9 @@ type CompiledVersion struct {
 	state string
 	addrs []netip.AddrPort
 	kube  *KubernetesPods
+	// chain is what replaces the version where it may not take a session, in order: its fallback, that one's and so on,
+	// and at last the service's default. It does not hold the version itself, and nothing twice.
+	chain []*CompiledVersion
 }
 
 // Index returns the version's position in its service.
@@ -108,4 +115,11 @@ type CompiledSessions struct {
 }
 
 // EndsAt reports whether path is one whose successful answer ends the session.
-func (c *CompiledSessions) EndsAt(path string) bool { panic("BUG: not written") }
+func (c *CompiledSessions) EndsAt(path string) bool {
+	for _, end := range c.EndPaths {
+		if pathHasPrefix(path, end) {
+			return true
+		}
+	}
+	return false
+}
