@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"tellergate/internal/problem"
 	"tellergate/rules"
 	"tellergate/store"
 )
@@ -85,6 +86,28 @@ func TestParsePart(t *testing.T) {
 		require.Equal(t, c.kind, kind, c.part)
 		require.Equal(t, c.name, name, c.part)
 	}
+}
+
+func TestReadGivesEveryPartItsMeaning(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	list, tree := tellers("9001/0001", "9001/0002"), organisation(t, rules.Branch{Code: "3200", Name: "江苏分行"})
+	override := rules.Override{Version: "v1", Pinned: rules.PinnedMove, Reason: "数据 <错>"}
+	const text = "# by hand\nservices: []\n"
+	r := m.revision(7, map[string]string{
+		RulesPart:                text,
+		ListPart("pilot"):        string(EncodeList(list)),
+		ListPart("试点"):           string(EncodeList(tellers())),
+		OrganisationPart("9001"): string(EncodeOrganisation(tree)),
+		OverridePart("counter"):  string(EncodeOverride(override)),
+	})
+	state, err := NewReader(m).Read(t.Context(), r)
+	require.NoError(t, err)
+	require.Equal(t, text, string(state.Text))
+	require.NotNil(t, state.Document)
+	require.Equal(t, map[string]*rules.List{"pilot": list, "试点": tellers()}, state.Lists)
+	require.Equal(t, map[string]*rules.Organisation{"9001": tree}, state.Organisations)
+	require.Equal(t, map[string]rules.Override{"counter": override}, state.Overrides)
 }
 
 func TestReadTheEmptyState(t *testing.T) {
@@ -169,6 +192,16 @@ func TestReadNamesThePartThatItCannotRead(t *testing.T) {
 			require.ErrorIs(t, err, ErrUnreadable)
 		})
 	}
+}
+
+func TestReadNamesTheRulesIfTheyAreDamaged(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	_, err := NewReader(m).Read(t.Context(), m.revision(9, map[string]string{RulesPart: "services: [}"}))
+	require.ErrorIs(t, err, ErrUnreadable)
+	require.ErrorContains(t, err, `part "rules" of revision 9: unreadable: `)
+	var problems problem.List
+	require.ErrorAs(t, err, &problems)
 }
 
 func TestReadRefusesContentThatIsNotWhatWasStored(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -266,6 +267,29 @@ func TestARevisionThatDoesNotCompileChangesNothing(t *testing.T) {
 	require.Empty(t, s.Failing)
 	require.Zero(t, s.FailingAt)
 	require.Equal(t, []uint64{1, 3}, b.seqs())
+}
+
+func TestARevisionIsCompiledAsTheAPICompilesIt(t *testing.T) {
+	t.Parallel()
+	b := newBench()
+	b.compile = (*content.State).Compile
+	b.start(t)
+	put := func(text string) uint64 {
+		r, err := b.store.Append(t.Context(), store.Change{Set: map[string][]byte{content.RulesPart: []byte(text)}})
+		require.NoError(t, err)
+		return r.Seq
+	}
+	const good = `services: [{name: counter, default: v1, versions: [{name: v1, pods: {static: ["127.0.0.1:80"]}}]}]`
+	require.NoError(t, b.wait(t, put(good)))
+	require.Equal(t, "counter", b.Current().Rules.Service(0).Name())
+	require.Equal(t, good, string(b.Current().State.Text))
+
+	err := b.wait(t, put(strings.Replace(good, "default: v1", "default: v9", 1)))
+	var problems problem.List
+	require.ErrorAs(t, err, &problems)
+	require.Equal(t, "services[counter].default", problems[0].Path)
+	require.Equal(t, "counter", b.Current().Rules.Service(0).Name(), "the last good one still runs")
+	require.EqualValues(t, 1, b.Status().Applied)
 }
 
 func TestAFirstRevisionThatCannotBeAppliedIsSeen(t *testing.T) {
