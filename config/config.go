@@ -13,33 +13,33 @@ import (
 
 // Settings is a complete, checked tellergate.yaml with every default filled in. It is immutable once loaded.
 type Settings struct {
-	Frontends []Frontend `yaml:"frontends"`
-	Identity  Identity   `yaml:"-"` // in the text a mapping from attribute to its sources
-	Testers   Testers    `yaml:"testers"`
-	Sessions  Sessions   `yaml:"sessions"`
-	Rules     Rules      `yaml:"rules"`
-	Admin     Admin      `yaml:"admin"`
-	AccessLog AccessLog  `yaml:"accessLog"`
-	Upstream  Upstream   `yaml:"upstream"`
-	Shutdown  Shutdown   `yaml:"shutdown"`
-	Log       Log        `yaml:"log"`
+	Frontends []Frontend
+	Identity  Identity
+	Testers   Testers
+	Sessions  Sessions
+	Rules     Rules
+	Admin     Admin
+	AccessLog AccessLog
+	Upstream  Upstream
+	Shutdown  Shutdown
+	Log       Log
 }
 
 // A Frontend is a fixed listen address and everything negotiated on it.
 type Frontend struct {
-	Name    string         `yaml:"name"`
-	Address netip.AddrPort `yaml:"address"`
-	Trust   Trust          `yaml:"trust"`
-	Health  Health         `yaml:"health"`
-	Limits  Limits         `yaml:"limits"`
+	Name    string
+	Address netip.AddrPort
+	Trust   Trust
+	Health  Health
+	Limits  Limits
 }
 
 // Trust says whom a frontend believes. Empty means nobody.
 type Trust struct {
 	// Identity: client addresses that may claim attributes.
-	Identity []netip.Prefix `yaml:"identity"`
+	Identity []netip.Prefix
 	// Forwarded: TCP peers whose X-Forwarded-* headers are believed.
-	Forwarded []netip.Prefix `yaml:"forwarded"`
+	Forwarded []netip.Prefix
 }
 
 // Health is what a load balancer polls on the traffic port.
@@ -47,7 +47,7 @@ type Health struct {
 	Path string `yaml:"path"` // default /-/lb
 }
 
-// Limits bound what one client may cost. Zero values are replaced by the defaults named here.
+// Limits bound what one client may cost.
 type Limits struct {
 	HeaderBytes   int           `yaml:"headerBytes"`   // 32768
 	HeaderCount   int           `yaml:"headerCount"`   // 200
@@ -98,8 +98,8 @@ type Subnet struct {
 
 // Testers may force a version.
 type Testers struct {
-	From   []netip.Prefix `yaml:"from"`   // client addresses; empty: nobody
-	Header string         `yaml:"header"` // default X-Tellergate-Version
+	From   []netip.Prefix // client addresses; empty: nobody
+	Header string         // default X-Tellergate-Version
 }
 
 // Sessions says where pins are kept.
@@ -121,7 +121,7 @@ type Rules struct {
 
 // Admin is the listener of the admin API.
 type Admin struct {
-	Address netip.AddrPort `yaml:"address"` // default 127.0.0.1:9180; loopback only until authentication exists
+	Address netip.AddrPort // default 127.0.0.1:9180; loopback only until authentication exists
 }
 
 // AccessLog is where one line for each request goes.
@@ -150,10 +150,3 @@ type Shutdown struct {
 type Log struct {
 	Level string `yaml:"level"` // debug, info, warn, error; default info
 }
-
-// Load reads, checks and completes the settings file at path. An empty path gives the embedded defaults. The error
-// holds a problem.List with every fault.
-func Load(path string) (*Settings, error) { panic("BUG: not written") }
-
-// Default returns the text of the commented embedded default settings.
-func Default() []byte { panic("BUG: not written") }

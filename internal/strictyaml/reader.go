@@ -2,6 +2,7 @@ package strictyaml
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -63,7 +64,10 @@ func (r *reader) read(n *yaml.Node, v reflect.Value, path string, depth int) {
 	if v.CanAddr() {
 		if text, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 			if value, ok := r.text(n, path); ok {
-				if err := text.UnmarshalText([]byte(value)); err != nil {
+				var fault *Fault
+				if err := text.UnmarshalText([]byte(value)); errors.As(err, &fault) {
+					r.fault(n, path, fault.Message, fault.Remedy)
+				} else if err != nil {
 					r.fault(n, path, fmt.Sprintf("%q is not readable: %v", value, err), "correct the value")
 				}
 			}
@@ -201,27 +205,39 @@ func (r *reader) mapping(n *yaml.Node, v reflect.Value, path string, depth int) 
 }
 
 func (r *reader) structure(n *yaml.Node, v reflect.Value, path string, depth int) {
+	if d, ok := v.Addr().Interface().(Defaulter); ok {
+		d.SetDefaults()
+	}
 	fields := map[string]int{}
-	keys := -1
+	keys, others := -1, -1
 	for i := range v.NumField() {
 		tag, ok := v.Type().Field(i).Tag.Lookup("yaml")
 		switch {
 		case tag == ",keys":
 			keys = i
+		case tag == ",others":
+			others = i
+			v.Field(i).Set(reflect.MakeMap(v.Field(i).Type()))
 		case ok && tag != "-":
 			fields[tag] = i
 		}
 	}
 	r.entries(n, path, func(key string, at, value *yaml.Node) {
 		field, ok := fields[key]
-		if !ok {
+		if !ok && others < 0 {
 			r.fault(at, join(path, key), "the key "+key+" is not known here", suggestion(key, fields))
 			return
 		}
 		if keys >= 0 {
 			v.Field(keys).Set(reflect.Append(v.Field(keys), reflect.ValueOf(key)))
 		}
-		r.read(value, v.Field(field), join(path, key), depth+1)
+		if ok {
+			r.read(value, v.Field(field), join(path, key), depth+1)
+			return
+		}
+		element := reflect.New(v.Field(others).Type().Elem()).Elem()
+		r.read(value, element, join(path, key), depth+1)
+		v.Field(others).SetMapIndex(reflect.ValueOf(key), element)
 	})
 }
 

@@ -21,10 +21,12 @@ const MaxBytes = 8 << 20
 // everything stood. If the list is not empty, out must not be used.
 //
 // Fields are matched by their `yaml:"name"` tags; a field without one is not read. A field tagged `yaml:",keys"` of
-// type []string receives the keys of the mapping in the order of the text. Supported types: bool, string, integers,
-// float64, time.Duration (as Go prints it), structs, pointers to these (nil when absent), slices (non-nil when present,
-// even if empty), map[string]T, anything that implements encoding.TextUnmarshaler (its error becomes the message), and
-// OneOrMany. A string takes only a quoted or plainly textual scalar: 0012 and true must be quoted.
+// type []string receives the keys of the mapping in the order of the text; one tagged `yaml:",others"` of type
+// map[string]T takes every key that no other field does. Fields whose key is absent keep what they hold. Supported types:
+// bool, string, signed integers, time.Duration (as Go prints it), structs, pointers to these (nil when absent), slices
+// (non-nil when present, even if empty), map[string]T, anything that implements encoding.TextUnmarshaler (its error
+// becomes the message, and the remedy too if it is a Fault), and OneOrMany. A string takes only a quoted or plainly
+// textual scalar: 0012 and true must be quoted. Any other type is a programming error and panics.
 func Decode(data []byte, out any) (*Source, problem.List) {
 	r := &reader{source: &Source{places: map[string]place{}}}
 	root, fault := parse(data)
@@ -40,6 +42,15 @@ func Decode(data []byte, out any) (*Source, problem.List) {
 	})
 	return r.source, r.problems
 }
+
+// A Fault is an error of UnmarshalText that says what to do: Decode reports it as it is.
+type Fault struct{ Message, Remedy string }
+
+// Error implements error.
+func (f *Fault) Error() string { return f.Message + "; " + f.Remedy }
+
+// A Defaulter is a struct, read through its pointer, that fills in its defaults before a text is read into it.
+type Defaulter interface{ SetDefaults() }
 
 // OneOrMany is a sequence of strings that may also be written as a single string.
 type OneOrMany []string
