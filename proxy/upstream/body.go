@@ -13,7 +13,6 @@ import (
 
 const (
 	untilClose = -2       // the body ends with the connection
-	inChunks   = -1       // the body is chunked
 	lineLimit  = 4 << 10  // of a chunk's size line, its extensions included, and of a trailer line
 	trailLimit = 16 << 10 // of all trailers together
 )
@@ -189,10 +188,10 @@ func (c *conn) receive(x *Exchange, h head, reuse bool) error {
 	}
 	c.renewal = c.endpoint.pool.options.ResponseTimeout
 
-	none := x.Request.Header.IsHead() || h.status == fasthttp.StatusNoContent || h.status == fasthttp.StatusNotModified
-	if none {
+	if head := x.Request.Header.IsHead(); head || h.status == fasthttp.StatusNoContent ||
+		h.status == fasthttp.StatusNotModified {
 		resp.ResetBody()
-		resp.SkipBody = resp.SkipBody || x.Request.Header.IsHead()
+		resp.SkipBody = resp.SkipBody || head
 		c.end(reuse)
 		return nil
 	}

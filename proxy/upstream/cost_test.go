@@ -75,7 +75,7 @@ func TestSmallExchangeAllocatesNothing(t *testing.T) {
 	body := strings.Repeat("x", 200)
 	for name, answer := range map[string]string{
 		"fixed length": typical + "Content-Length: 200\r\n\r\n" + body,
-		"chunked":      typical + "Transfer-Encoding: chunked\r\n\r\n64\r\n" + body[:100] + "\r\n64\r\n" + body[100:] + "\r\n0\r\n\r\n",
+		"chunked":      typical + coding + "\r\n64\r\n" + body[:100] + "\r\n64\r\n" + body[100:] + "\r\n0\r\n\r\n",
 		"no body":      "HTTP/1.1 204 No Content\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,7 +114,7 @@ func BenchmarkChoice(b *testing.B) {
 func BenchmarkDo(b *testing.B) {
 	for _, bench := range []struct{ name, answer string }{
 		{"fixed-200B", typical + "Content-Length: 200\r\n\r\n" + strings.Repeat("x", 200)},
-		{"chunked-200B", typical + "Transfer-Encoding: chunked\r\n\r\nc8\r\n" + strings.Repeat("x", 200) + "\r\n0\r\n\r\n"},
+		{"chunked-200B", typical + coding + "\r\nc8\r\n" + strings.Repeat("x", 200) + "\r\n0\r\n\r\n"},
 		{"fixed-64KiB", typical + "Content-Length: 65536\r\n\r\n" + strings.Repeat("x", 65536)},
 	} {
 		b.Run(bench.name, func(b *testing.B) {

@@ -3,10 +3,13 @@ package upstream
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -197,6 +200,24 @@ func TestBackoff(t *testing.T) {
 	require.Zero(t, e.failures)
 }
 
+// Want of descriptors or ports here says nothing about pods.
+func TestOwnFaultLeavesEndpointUsable(t *testing.T) {
+	t.Parallel()
+	for cause, usable := range map[syscall.Errno]bool{
+		syscall.EMFILE: true, syscall.EADDRNOTAVAIL: true, syscall.ECONNREFUSED: false, syscall.ETIMEDOUT: false,
+	} {
+		pool := NewPool(testOptions())
+		pool.dial = func(string, time.Duration) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", cause)}
+		}
+		g := pool.Group(podSet(netip.MustParseAddrPort("127.0.0.1:1")))
+		err := g.Do(newExchange("GET", "/"))
+		require.ErrorIs(t, err, ErrNotConnected)
+		require.ErrorIs(t, err, cause)
+		require.Equal(t, usable, g.Usable(), cause)
+	}
+}
+
 func TestTruncatedBody(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, answer string }{
@@ -204,7 +225,7 @@ func TestTruncatedBody(t *testing.T) {
 		{"no byte of it", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"},
 		{"within a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n12345"},
 		{"between chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"},
-		{"before the trailers end", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\nX: y\r\n"},
+		{"before the trailers end", inChunks + "\r\n5\r\n12345\r\n0\r\nX: y\r\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -240,11 +261,11 @@ func TestBadAnswers(t *testing.T) {
 		{"negative Content-Length", "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok"},
 		{"empty Content-Length", "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\nok"},
 		{"Content-Length overflows", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nok"},
-		{"Content-Length then chunked", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
-		{"chunked then Content-Length", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n"},
+		{"Content-Length then chunked", status + "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+		{"chunked then Content-Length", inChunks + "Content-Length: 2\r\n\r\n0\r\n\r\n"},
 		{"Transfer-Encoding identity", "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n"},
 		{"Transfer-Encoding list", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"},
-		{"Transfer-Encoding twice", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"},
+		{"Transfer-Encoding twice", inChunks + "transfer-encoding: chunked\r\n\r\n0\r\n\r\n"},
 		{"Transfer-Encoding in HTTP/1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
 		{"folded framing", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n 3\r\n\r\nok"},
 		{"space before the colon", "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok"},
@@ -360,6 +381,42 @@ func TestEarlyRefusal(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A success that comes early does not end the upload; what follows it depends on the rest.
+func TestEarlySuccess(t *testing.T) {
+	t.Parallel()
+	const size = 8 << 20
+	p := startPod(t, func(p *pod, c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n")
+		n, _ := io.CopyN(io.Discard, r, size)
+		fmt.Fprintf(c, "%d", n)
+	})
+	x := newExchange("POST", "/")
+	x.Request.SetBodyStream(&failingBody{left: size}, size)
+	require.NoError(t, testPool(t, testOptions()).Group(podSet(p.addr)).Do(x))
+	body, err := finish(x)
+	require.NoError(t, err)
+	require.Equal(t, "8388608", body)
+}
+
+func TestPodStopsReading(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	defer close(release)
+	p := startPod(t, func(p *pod, c net.Conn, r *bufio.Reader) {
+		p.record(readHead(r))
+		<-release
+	})
+	o := testOptions()
+	o.ResponseTimeout = 50 * time.Millisecond
+	g := testPool(t, o).Group(podSet(p.addr))
+	x := newExchange("POST", "/")
+	x.Request.SetBodyStream(&failingBody{left: 64 << 20}, 64<<20)
+	require.ErrorIs(t, g.Do(x), ErrTimeout)
+	require.Len(t, p.requests(), 1)
+	require.Zero(t, g.Status()[0].InFlight)
 }
 
 func TestInterimAnswersArePassedOver(t *testing.T) {

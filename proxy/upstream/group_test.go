@@ -31,6 +31,9 @@ func TestChoice(t *testing.T) {
 	t.Parallel()
 	active := func(addr string) discovery.Endpoint { return endpointAt(addr, "u", discovery.Active) }
 	draining := func(addr string) discovery.Endpoint { return endpointAt(addr, "u", discovery.Draining) }
+	pinned := func(addr, uid string) Exchange {
+		return Exchange{Prefer: netip.MustParseAddrPort(addr), PreferUID: uid, Pinned: true}
+	}
 	all := []discovery.Endpoint{active(a1), active(a2), draining(d1)}
 	tests := []struct {
 		name   string
@@ -46,20 +49,19 @@ func TestChoice(t *testing.T) {
 		{name: "less loaded", set: all, load: map[string]int64{a1: 3, a2: 2}, chosen: []string{a2}},
 		{name: "never the most loaded of three", set: []discovery.Endpoint{active(a1), active(a2), active(a3)},
 			load: map[string]int64{a3: 1}, chosen: []string{a1, a2}},
-		{name: "not one that cannot be dialled", set: all, load: map[string]int64{a2: 9}, down: []string{a1}, chosen: []string{a2}},
+		{name: "not one that cannot be dialled", set: all, load: map[string]int64{a2: 9}, down: []string{a1},
+			chosen: []string{a2}},
 		{name: "draining when no active one can be tried", set: all, down: []string{a1, a2}, chosen: []string{d1}},
-		{name: "draining when there is no active one", set: []discovery.Endpoint{draining(d1), draining(d2)}, chosen: []string{d1, d2}},
+		{name: "draining when there is no active one", set: []discovery.Endpoint{draining(d1), draining(d2)},
+			chosen: []string{d1, d2}},
 		{name: "all down", set: all, down: []string{a1, a2, d1}},
-		{name: "pinned", set: all, x: Exchange{Prefer: netip.MustParseAddrPort(a2), PreferUID: "u", Pinned: true},
-			load: map[string]int64{a2: 9}, chosen: []string{a2}},
-		{name: "pinned to a draining one", set: all, x: Exchange{Prefer: netip.MustParseAddrPort(d1), PreferUID: "u", Pinned: true},
-			chosen: []string{d1}},
-		{name: "draining one preferred without a pin", set: all, x: Exchange{Prefer: netip.MustParseAddrPort(d1), PreferUID: "u"},
-			chosen: []string{a1, a2}},
+		{name: "pinned", set: all, x: pinned(a2, "u"), load: map[string]int64{a2: 9}, chosen: []string{a2}},
+		{name: "pinned to a draining one", set: all, x: pinned(d1, "u"), chosen: []string{d1}},
+		{name: "draining one preferred without a pin", set: all,
+			x: Exchange{Prefer: netip.MustParseAddrPort(d1), PreferUID: "u"}, chosen: []string{a1, a2}},
 		{name: "pinned to a pod that is gone, its address used again", set: all,
-			x: Exchange{Prefer: netip.MustParseAddrPort(a1), PreferUID: "old", Pinned: true}, load: map[string]int64{a1: 1}, chosen: []string{a2}},
-		{name: "pinned to one that cannot be dialled", set: all,
-			x: Exchange{Prefer: netip.MustParseAddrPort(a1), PreferUID: "u", Pinned: true}, down: []string{a1}, chosen: []string{a2}},
+			x: pinned(a1, "old"), load: map[string]int64{a1: 1}, chosen: []string{a2}},
+		{name: "pinned to one that cannot be dialled", set: all, x: pinned(a1, "u"), down: []string{a1}, chosen: []string{a2}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -118,10 +120,12 @@ func TestChoiceEnds(t *testing.T) {
 func TestSameEndpointHasOneState(t *testing.T) {
 	t.Parallel()
 	p := NewPool(testOptions())
-	e := endpointAt(a1, "u", discovery.Active)
-	one := p.Group(discovery.NewPodSet(discovery.NewEndpointSet([]discovery.Endpoint{e})))
-	two := p.Group(discovery.NewPodSet(discovery.NewEndpointSet([]discovery.Endpoint{endpointAt(a1, "u", discovery.Draining)})))
-	other := p.Group(discovery.NewPodSet(discovery.NewEndpointSet([]discovery.Endpoint{endpointAt(a1, "later", discovery.Active)})))
+	group := func(e discovery.Endpoint) *Group {
+		return p.Group(discovery.NewPodSet(discovery.NewEndpointSet([]discovery.Endpoint{e})))
+	}
+	one := group(endpointAt(a1, "u", discovery.Active))
+	two := group(endpointAt(a1, "u", discovery.Draining))
+	other := group(endpointAt(a1, "later", discovery.Active))
 	require.Same(t, one.current().states[0], two.current().states[0])
 	require.NotSame(t, one.current().states[0], other.current().states[0])
 }
@@ -272,7 +276,11 @@ func TestConnectionsAreBounded(t *testing.T) {
 	waiting := make(chan error, 2)
 	for i, target := range []string{"/close", "/close"} {
 		go func() { waiting <- g.Do(newExchange("GET", target)) }()
-		require.Eventually(t, func() bool { e.mu.Lock(); defer e.mu.Unlock(); return len(e.waiters) == i+1 }, patience, time.Millisecond)
+		require.Eventually(t, func() bool {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			return len(e.waiters) == i+1
+		}, patience, time.Millisecond)
 	}
 	start = time.Now()
 	require.ErrorIs(t, g.Do(newExchange("GET", "/")), ErrBusy)

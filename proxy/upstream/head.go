@@ -88,7 +88,7 @@ func parseHead(b []byte) (head, error) {
 		}
 		h.status = h.status*10 + int(c-'0')
 	}
-	if h.minor < 0 || h.minor > 1 || h.status < 100 || bytes.IndexByte(line, '\r') >= 0 || bytes.IndexByte(line, '\n') >= 0 {
+	if h.minor < 0 || h.minor > 1 || h.status < 100 || bytes.ContainsAny(line, "\r\n") {
 		return h, fmt.Errorf("%w: status line %q", ErrBadResponse, line)
 	}
 	h.keep = h.minor == 1

@@ -128,7 +128,12 @@ func answering(answer string) func(*pod, net.Conn, *bufio.Reader) {
 	}
 }
 
-const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+const (
+	status   = "HTTP/1.1 200 OK\r\n"
+	coding   = "Transfer-Encoding: chunked\r\n"
+	inChunks = status + coding
+	ok       = status + "Content-Length: 2\r\n\r\nok"
+)
 
 func testOptions() Options {
 	return Options{ConnectTimeout: 2 * time.Second, ResponseTimeout: 2 * time.Second, IdleTimeout: 5 * time.Second,
