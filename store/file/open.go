@@ -83,7 +83,7 @@ func open(dir string) (_ *Store, recovery Recovery, err error) {
 	if f, err = os.OpenFile(filepath.Join(dir, journalName), os.O_RDWR|os.O_CREATE, fileMode); err != nil {
 		return nil, Recovery{}, err
 	}
-	first, torn, err := scan(f)
+	first, torn, err := scan(f, f.Name())
 	if err != nil {
 		return nil, Recovery{}, err
 	}
@@ -155,9 +155,9 @@ func releaseLock(lock *os.File) error {
 // the end: a record without its line feed, or of full length with bytes that were never written, which read as zeros
 // and occur in no whole line. A last record that is bad in any other way was damaged or edited after it had been
 // acknowledged; to cut that one off would lose a revision in silence.
-func scan(f *os.File) (first *state, torn []byte, err error) {
+func scan(journal io.Reader, name string) (first *state, torn []byte, err error) {
 	first = &state{changed: make(chan struct{})}
-	for reader := bufio.NewReaderSize(f, 1<<20); ; {
+	for reader := bufio.NewReaderSize(journal, 1<<20); ; {
 		line, err := reader.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
 			return first, line, nil
@@ -166,18 +166,15 @@ func scan(f *os.File) (first *state, torn []byte, err error) {
 			return nil, nil, err
 		}
 		revision, err := decode(line)
-		if err == nil && revision.Hash != revision.ComputeHash() {
-			err = fmt.Errorf("its hash is %s, but its fields give %s", revision.Hash, revision.ComputeHash())
-		}
 		if err != nil {
 			_, end := reader.Peek(1)
 			if errors.Is(end, io.EOF) && bytes.IndexByte(line, 0) >= 0 {
 				return first, line, nil
 			}
-			return nil, nil, damaged(f.Name(), len(first.lines)+1, err)
+			return nil, nil, damaged(name, len(first.lines)+1, err)
 		}
 		if err := store.CheckNext(first.head, revision); err != nil {
-			return nil, nil, damaged(f.Name(), len(first.lines)+1, err)
+			return nil, nil, damaged(name, len(first.lines)+1, err)
 		}
 		first.head = revision
 		first.lines = append(first.lines, first.size)

@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"revisions are paged newest first", testPages},
 		{"unknown revisions and contents are not found", testNotFound},
 		{"one of many concurrent changes wins", testRace},
+		{"readers see whole revisions while others append", testReadWhileAppending},
 		{"waiting ends with the next revision", testWait},
 		{"waiting ends with the context", testWaitCancelled},
 		{"a cancelled append changes nothing", testAppendCancelled},
@@ -257,6 +258,56 @@ func testRace(t *testing.T, s store.Store) {
 	head, err := s.Head(ctx)
 	require.NoError(t, err)
 	require.EqualValues(t, rounds, head.Seq)
+}
+
+func testReadWhileAppending(t *testing.T, s store.Store) {
+	ctx := bounded(t)
+	const last = 30
+	faults := make(chan error, 5)
+	for range cap(faults) - 1 {
+		go func() { faults <- follow(ctx, s, last) }()
+	}
+	go func() {
+		for parent := range uint64(last) {
+			if _, err := s.Append(ctx, set(parent, "rules", fmt.Sprint("revision ", parent+1))); err != nil {
+				faults <- err
+				return
+			}
+		}
+		faults <- nil
+	}()
+	for range cap(faults) {
+		require.NoError(t, <-faults)
+	}
+}
+
+// follow waits for one head after the other up to last and checks that it and all before it can be read.
+func follow(ctx context.Context, s store.Store, last uint64) error {
+	for seen := uint64(0); seen < last; {
+		head, err := s.Wait(ctx, seen)
+		if err != nil {
+			return err
+		}
+		if head.Seq <= seen {
+			return fmt.Errorf("waited for more than %d and got %d", seen, head.Seq)
+		}
+		seen = head.Seq
+		content, err := s.Content(ctx, head.Parts["rules"])
+		if err != nil {
+			return err
+		}
+		if want := fmt.Sprint("revision ", seen); string(content) != want {
+			return fmt.Errorf("the content of revision %d is %q", seen, content)
+		}
+		page, err := s.Revisions(ctx, seen+1, int(last))
+		if err != nil {
+			return err
+		}
+		if len(page) != int(seen) || page[0].Hash != head.Hash {
+			return fmt.Errorf("%d revisions up to %d", len(page), seen)
+		}
+	}
+	return nil
 }
 
 func testWait(t *testing.T, s store.Store) {
