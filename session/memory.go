@@ -97,7 +97,8 @@ func (m *Memory) Claim(keys []Key, pin Pin) Pin {
 }
 
 // Put writes pin under every key, whatever was there. The keys are one session from then on: a key that belonged to
-// another leaves it. The store sets Renewed and copies the strings.
+// another leaves it. If one of them belongs to a live session with pin's Start and Subject, pin is that session
+// rewritten, and the keys that are not named here follow. The store sets Renewed and copies the strings.
 func (m *Memory) Put(keys []Key, pin Pin) {
 	if len(keys) == 0 {
 		return
@@ -142,9 +143,13 @@ func (m *Memory) Keys() (kept int, evicted uint64) {
 // write makes keys one session with this pin. The caller holds their shards' locks.
 func (m *Memory) write(keys []Key, pin Pin, now time.Time) Pin {
 	stored := pin.own()
-	r := new(record)
+	stored.Renewed = now
+	r := m.rewritten(keys, pin, now)
+	if r == nil {
+		r = new(record)
+	}
 	r.pin.Store(&stored)
-	r.renewed.Store(int64(now.Sub(m.epoch)))
+	r.seen(now.Sub(m.epoch))
 	for _, key := range keys {
 		s := &m.shards[m.shardOf(key)]
 		m.sweep(s, now)
@@ -152,8 +157,22 @@ func (m *Memory) write(keys []Key, pin Pin, now time.Time) Pin {
 			m.evicted.Add(1)
 		}
 	}
-	stored.Renewed = now
 	return stored
+}
+
+// rewritten returns the live session that pin continues, or nil. The caller holds the locks of the keys' shards.
+func (m *Memory) rewritten(keys []Key, pin Pin, now time.Time) *record {
+	for _, key := range keys {
+		e, ok := m.shards[m.shardOf(key)].lru.Peek(key)
+		if !ok {
+			continue
+		}
+		held := m.read(e.record)
+		if held.Live(now) && held.Start.Equal(pin.Start) && held.Subject == pin.Subject {
+			return e.record
+		}
+	}
+	return nil
 }
 
 // renew returns the live pin under key and renews it, or the zero Pin; a dead one is removed. The caller holds s.mu.
@@ -185,13 +204,21 @@ func (m *Memory) sweep(s *shard, now time.Time) {
 	}
 }
 
-// end removes what is left of a session and reports whether it was live. The caller holds no lock.
+// end removes a session under all its keys, those included that join it meanwhile, and reports whether it was live. The
+// caller holds no lock.
 func (m *Memory) end(r *record, now time.Time) bool {
 	pin := m.read(r)
-	keys := r.list()
+	removed := false
+	for keys := r.list(); len(keys) > 0; keys = r.list() {
+		removed = m.remove(keys, r) || removed
+	}
+	return removed && pin.Live(now)
+}
+
+// remove removes those keys that still belong to r and reports whether there was one.
+func (m *Memory) remove(keys []Key, r *record) (removed bool) {
 	set := m.lock(keys)
 	defer m.unlock(set)
-	removed := false
 	for _, key := range keys {
 		s := &m.shards[m.shardOf(key)]
 		if e, ok := s.lru.Peek(key); ok && e.record == r {
@@ -199,7 +226,7 @@ func (m *Memory) end(r *record, now time.Time) bool {
 			removed = true
 		}
 	}
-	return removed && pin.Live(now)
+	return removed
 }
 
 // read returns the pin of a record as it is now.

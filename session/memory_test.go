@@ -105,6 +105,34 @@ func TestDeadPinsGiveWay(t *testing.T) {
 	require.Equal(t, "v1", out[0].Version)
 }
 
+// TestRewrittenSessionStaysOne: a request that carries only some of a session's keys, or a new one, and writes its pin
+// again does not tear the session in two.
+func TestRewrittenSessionStaysOne(t *testing.T) {
+	t.Parallel()
+	clock := sessiontest.NewClock()
+	m := session.NewMemory(100_000, clock.Now)
+	pin := pinFrom(clock.Now(), time.Hour)
+	pin.Subject = "9001/1"
+	m.Put([]session.Key{key(1), key(2)}, pin)
+	clock.Advance(time.Minute)
+	pin.Version = "v2"
+	m.Put([]session.Key{key(1)}, pin)
+	m.Put([]session.Key{key(3), key(2)}, pin)
+	page, _, err := m.Sessions(session.Filter{}, "", 10)
+	require.NoError(t, err)
+	require.Len(t, page, 1)
+	require.Equal(t, []session.Key{key(1), key(2), key(3)}, page[0].Keys)
+	require.Equal(t, "v2", page[0].Pin.Version)
+	require.Equal(t, clock.Now(), page[0].Pin.Renewed)
+
+	another := pin
+	another.Subject = "9001/2"
+	m.Put([]session.Key{key(1)}, another)
+	require.Equal(t, []session.Count{{Service: "counter", Version: "v2", Sessions: 2}}, m.Counts(), "another person's session")
+	require.Equal(t, 1, m.End([]session.Key{key(3), key(2)}))
+	require.Equal(t, 1, m.Counts()[0].Sessions)
+}
+
 func TestDeadPinIsRemovedWhenMet(t *testing.T) {
 	t.Parallel()
 	clock := sessiontest.NewClock()
@@ -147,6 +175,7 @@ func TestHammer(t *testing.T) {
 	t.Parallel()
 	for _, entries := range []int{16, 200_000} {
 		m := session.NewMemory(entries, nil)
+		start := time.Now()
 		var all sync.WaitGroup
 		for worker := range 8 {
 			all.Go(func() {
@@ -157,6 +186,9 @@ func TestHammer(t *testing.T) {
 					keys = keys[:1+random.IntN(3)]
 					pin := pinFrom(time.Now(), time.Duration(random.IntN(3))*time.Millisecond)
 					pin.Version = fmt.Sprint("v", random.IntN(3))
+					if random.IntN(2) == 0 {
+						pin.Start = start // a session that is rewritten
+					}
 					switch random.IntN(8) {
 					case 0, 1:
 						m.Put(keys, pin)
