@@ -39,8 +39,10 @@ func TestAnswers(t *testing.T) {
 		{"longer than the buffer", "GET", status + "Content-Length: 10000\r\n\r\n" + long, 200, long, true},
 		{"chunked", "GET", inChunks + "\r\n1\r\no\r\n01;a=b\r\nk\r\n0\r\n\r\n", 200, "ok", true},
 		{"chunked, empty", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200, "", true},
-		{"chunked, long", "GET", status + "Transfer-Encoding: Chunked\r\n\r\n2710\r\n" + long + "\r\n0\r\n\r\n", 200, long, true},
-		{"trailers", "GET", status + "Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n", 200, "ok", true},
+		{"chunked, long", "GET",
+			status + "Transfer-Encoding: Chunked\r\n\r\n2710\r\n" + long + "\r\n0\r\n\r\n", 200, long, true},
+		{"trailers", "GET",
+			status + "Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n", 200, "ok", true},
 		{"HEAD", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n", 200, "", true},
 		{"HEAD, chunked", "HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200, "", true},
 		{"HEAD without a length", "HEAD", "HTTP/1.1 200 OK\r\n\r\n", 200, "", true},
@@ -49,13 +51,15 @@ func TestAnswers(t *testing.T) {
 		{"Connection: close", "GET", status + "Connection: close\r\nContent-Length: 2\r\n\r\nok", 200, "ok", false},
 		{"Connection: x, Close", "GET", status + "connection: x, Close\r\nContent-Length: 2\r\n\r\nok", 200, "ok", false},
 		{"HTTP/1.0", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok", false},
-		{"HTTP/1.0 keep-alive", "GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
+		{
+			"HTTP/1.0 keep-alive", "GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
 		{"more than was promised", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokay", 200, "ok", false},
 		{"a body where there is none", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "", false},
 		{"no reason phrase", "GET", "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
 		{"folded header", "GET", status + "X-Note: a\r\n b\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
 		{"long header", "GET", status + "X-Note: " + long + "\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
-		{"long header and body", "GET", status + "X-Note: " + long + "\r\nContent-Length: 10000\r\n\r\n" + long, 200, long, true},
+		{"long header and body", "GET",
+			status + "X-Note: " + long + "\r\nContent-Length: 10000\r\n\r\n" + long, 200, long, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -31,8 +31,9 @@ func TestRequestLeavesByteForByte(t *testing.T) {
 			"PUT / HTTP/1.1\r\nHost: counter\r\nContent-Length: 6\r\n\r\nteller"},
 		{"small stream", "POST", "/", func(x *Exchange) { x.Request.SetBodyStream(strings.NewReader("teller"), 6) },
 			"POST / HTTP/1.1\r\nHost: counter\r\nContent-Length: 6\r\n\r\nteller"},
-		{"stream of unknown length", "POST", "/", func(x *Exchange) { x.Request.SetBodyStream(strings.NewReader("teller"), -1) },
-			"POST / HTTP/1.1\r\nHost: counter\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nteller\r\n0\r\n\r\n"},
+		{"stream of unknown length", "POST", "/", func(x *Exchange) {
+			x.Request.SetBodyStream(strings.NewReader("teller"), -1)
+		}, "POST / HTTP/1.1\r\nHost: counter\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nteller\r\n0\r\n\r\n"},
 		{"stream whose coding was removed", "POST", "/", func(x *Exchange) {
 			x.Request.SetBodyStream(strings.NewReader("teller"), -1)
 			x.Request.Header.Del("Transfer-Encoding")

@@ -55,8 +55,8 @@ func FuzzHead(f *testing.F) {
 	})
 }
 
-// What the strict chunk reader takes for whole, the standard library does not read as other bytes; and the short way for
-// small bodies agrees with the stream.
+// What the strict chunk reader takes for whole, the standard library does not read as other bytes; and the short way
+// for small bodies agrees with the stream.
 func FuzzChunks(f *testing.F) {
 	for _, seed := range []string{
 		"2\r\nok\r\n0\r\n\r\n", "0\r\n\r\n", "1;a=b\r\no\r\n0001 ;x\r\nk\r\n0\r\nX: y\r\n\r\n", "2\r\nok\r\n0\r\n",
