@@ -117,7 +117,6 @@ func TestNeedsRestart(t *testing.T) {
 	next.Frontends[0].Trust = Trust{}
 	next.Testers.From = nil
 	next.Identity[1].Sources = next.Identity[1].Sources[:1]
-	next.Identity[0].Default = "9002"
 	next.AccessLog.Mask = nil
 	assert.Empty(t, NeedsRestart(load(), next), "these are applied while it runs")
 

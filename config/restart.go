@@ -8,7 +8,7 @@ import (
 )
 
 // NeedsRestart returns one problem for each difference between the running and the next settings that cannot be applied
-// while the process runs: listen addresses, limits of a listener, the schema of identities, stores, the admin API.
+// while the process runs: listen addresses, limits of a listener, attributes and their defaults, stores, the admin API.
 func NeedsRestart(running, next *Settings) problem.List {
 	var list problem.List
 	differ := func(path string, a, b any) {
@@ -35,12 +35,12 @@ func NeedsRestart(running, next *Settings) problem.List {
 		}
 	}
 	type declaration struct {
-		Name, Within string
-		Claim        bool
+		Name, Within, Default string
+		Claim                 bool
 	}
 	declarations := func(s *Settings) (out []declaration) {
 		for _, a := range s.Identity {
-			out = append(out, declaration{a.Name, a.Within, a.Claim})
+			out = append(out, declaration{a.Name, a.Within, a.Default, a.Claim})
 		}
 		return out
 	}

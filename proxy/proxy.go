@@ -145,6 +145,9 @@ func (p *Proxy) Reload(settings *config.Settings) error {
 	return nil
 }
 
+// ErrStopNow is the cause with which Run's context is cancelled where no load balancer needs to be given time.
+var ErrStopNow = errors.New("stop without waiting for the load balancer")
+
 // Run serves until ctx ends and then shuts down without losing a request: health answers 503 and every answer asks
 // the client to close while everything is still served, for Settings.Shutdown.Delay; then the listeners close and what
 // is in flight has Settings.Shutdown.Grace to end. It returns nil after such an end.
@@ -160,7 +163,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	select {
 	case <-ctx.Done():
-		p.drain(failed)
+		if !errors.Is(context.Cause(ctx), ErrStopNow) {
+			p.drain(failed)
+		}
 	case <-failed.Done():
 	}
 	p.stop()

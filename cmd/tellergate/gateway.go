@@ -76,9 +76,9 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		return nil, fmt.Errorf("opening the revisions in %s: %w", settings.Rules.Path, err)
 	}
 	g.closers = append(g.closers, g.store)
-	if recovery.TornBytes > 0 {
-		log.Warn("a revision that was being written when the process ended was cut off; it was never acknowledged",
-			zap.Int64("bytes", recovery.TornBytes), zap.String("kept", recovery.TornFile))
+	if recovery != (file.Recovery{}) {
+		log.Warn("the revision store was put in order after a crash; nothing that was acknowledged is lost",
+			zap.Stringer("recovery", recovery))
 	}
 
 	metrics := prometheus.NewRegistry()
@@ -105,18 +105,19 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		g.logStatus(s)
 	})
 	g.admin, err = admin.New(admin.Options{
-		Address: settings.Admin.Address,
-		Schema:  schema,
-		Store:   g.store,
-		Reader:  reader,
-		Live:    g.loop,
-		Pins:    pins,
-		Ledger:  pins,
-		Pods:    pods{g.proxy},
-		Ready:   g.missing,
-		Metrics: promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}),
-		Log:     log,
-		Replica: hostname(),
+		Address:  settings.Admin.Address,
+		Schema:   schema,
+		Defaults: defaultsOf(settings),
+		Store:    g.store,
+		Reader:   reader,
+		Live:     g.loop,
+		Pins:     pins,
+		Ledger:   pins,
+		Pods:     pods{g.proxy},
+		Ready:    g.missing,
+		Metrics:  promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}),
+		Log:      log,
+		Replica:  hostname(),
 	})
 	if err != nil {
 		return nil, err
@@ -277,4 +278,15 @@ func schemaOf(settings *config.Settings) *rules.Schema {
 		frontends[i] = f.Name
 	}
 	return rules.NewSchema(attributes, frontends, false)
+}
+
+// defaultsOf returns the value of each attribute that has one where no source answers.
+func defaultsOf(settings *config.Settings) map[string]string {
+	defaults := map[string]string{}
+	for _, a := range settings.Identity {
+		if a.Default != "" {
+			defaults[a.Name] = a.Default
+		}
+	}
+	return defaults
 }
