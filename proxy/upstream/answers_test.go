@@ -51,8 +51,8 @@ func TestAnswers(t *testing.T) {
 		{"Connection: close", "GET", status + "Connection: close\r\nContent-Length: 2\r\n\r\nok", 200, "ok", false},
 		{"Connection: x, Close", "GET", status + "connection: x, Close\r\nContent-Length: 2\r\n\r\nok", 200, "ok", false},
 		{"HTTP/1.0", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok", false},
-		{
-			"HTTP/1.0 keep-alive", "GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
+		{"HTTP/1.0 keep-alive", "GET",
+			"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
 		{"more than was promised", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokay", 200, "ok", false},
 		{"a body where there is none", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "", false},
 		{"no reason phrase", "GET", "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
