@@ -1,0 +1,217 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"tellergate/admin/api"
+	"tellergate/internal/content"
+	"tellergate/internal/problem"
+	"tellergate/rules"
+	"tellergate/store"
+)
+
+func (s *Server) registerLists() {
+	forms := map[string]*huma.Schema{
+		api.JSON: schemaOf[api.List](s),
+		api.CSV:  text("one value a line; a header line naming the attribute is allowed; pairs in one column or two"),
+	}
+	path := api.ListsPath + "/{name}"
+	register(s, huma.Operation{
+		OperationID: "getLists", Method: http.MethodGet, Path: api.ListsPath, Tags: []string{"lists"},
+		Summary: "Every list of the head revision, without the values",
+	}, s.getLists)
+	register(s, answers(huma.Operation{
+		OperationID: "getList", Method: http.MethodGet, Path: path, Tags: []string{"lists"},
+		Summary: "The values of a list, in ascending order", Errors: []int{http.StatusNotFound},
+	}, forms), s.getList)
+	register(s, s.conditional(takes(huma.Operation{
+		OperationID: "putList", Method: http.MethodPut, Path: path, Tags: []string{"lists"},
+		Summary: "Create or replace a list",
+	}, api.MaxListBytes, forms)), s.putList)
+	register(s, s.conditional(huma.Operation{
+		OperationID: "deleteList", Method: http.MethodDelete, Path: path, Tags: []string{"lists"},
+		Summary: "Delete a list that no rule uses", Errors: []int{http.StatusNotFound},
+	}), s.deleteList)
+}
+
+// Nothing is the input of a call that takes none.
+type Nothing struct{}
+
+type lists struct {
+	ETag string `header:"ETag"`
+	Body api.Lists
+}
+
+func (s *Server) getLists(ctx context.Context, _ *Nothing) (*lists, error) {
+	head, state, err := s.head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	body := api.Lists{Revision: head.Seq, Lists: []api.ListInfo{}}
+	used := usesOf(state.Document)
+	for _, name := range slices.Sorted(maps.Keys(state.Lists)) {
+		list := state.Lists[name]
+		body.Lists = append(body.Lists, api.ListInfo{
+			Name: name, Attribute: list.Attribute(), Values: list.Len(), UsedBy: used.list(name),
+		})
+	}
+	return &lists{ETag: api.ETag(head.Seq), Body: body}, nil
+}
+
+// ListInput names a list.
+type ListInput struct {
+	Name string `path:"name" doc:"name of the list"`
+}
+
+type getListInput struct {
+	ListInput
+	Accepting
+}
+
+func (s *Server) getList(ctx context.Context, in *getListInput) (*written, error) {
+	form, err := in.accepted(api.JSON, api.CSV)
+	if err != nil {
+		return nil, err
+	}
+	head, state, err := s.head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, ok := state.Lists[in.Name]
+	if !ok {
+		return nil, absent(head.Seq, "list", in.Name, slices.Sorted(maps.Keys(state.Lists)))
+	}
+	return streamed(head.Seq, form, func(w io.Writer) error {
+		if form == api.CSV {
+			return list.WriteCSV(w)
+		}
+		_, err := list.WriteTo(w)
+		return err
+	}), nil
+}
+
+// absent is the answer to a call that names something that is not there; it carries the ETag with which to create it.
+func absent(head uint64, kind, name string, known []string) *api.Error {
+	detail := fmt.Sprintf("there is no %s %q in revision %d", kind, name, head)
+	switch {
+	case len(known) == 0:
+		detail += ", and no other"
+	case len(known) <= 10:
+		detail += "; there are " + strings.Join(known, ", ")
+	}
+	e := fault(http.StatusNotFound, detail)
+	e.Revision = &head
+	return e
+}
+
+type putListInput struct {
+	ListInput
+	Attribute string `query:"attribute" doc:"with text/csv: the attribute whose values these are"`
+	RawBody   []byte `contentType:"text/csv"`
+}
+
+func (s *Server) putList(ctx context.Context, in *putListInput) (*changed, error) {
+	if err := s.checkName("list", in.Name); err != nil {
+		return nil, err
+	}
+	list, warnings, err := s.readList(requestOf(ctx).contentType, in)
+	if err != nil {
+		return nil, err
+	}
+	return s.change(ctx, func(_ store.Revision, draft *content.State) (edit, error) {
+		draft.Lists[in.Name] = list
+		return edit{
+			set:      map[string][]byte{content.ListPart(in.Name): content.EncodeList(list)},
+			warnings: warnings,
+			broken:   fmt.Sprintf("the rules do not compile with this list %q", in.Name),
+		}, nil
+	})
+}
+
+// readList reads the list that was sent and checks it against the declared attributes.
+func (s *Server) readList(contentType string, in *putListInput) (*rules.List, problem.List, error) {
+	var (
+		list     *rules.List
+		warnings problem.List
+		err      error
+		detail   = fmt.Sprintf("the list %q cannot be read", in.Name)
+	)
+	if contentType == api.CSV {
+		i := s.Schema.Index(in.Attribute)
+		if i < 0 {
+			return nil, nil, one(detail, "attribute", fmt.Sprintf("%q is not a declared attribute", in.Attribute),
+				fmt.Sprintf("say whose values the lines are: ?attribute= and one of %s", strings.Join(s.attributes(), ", ")))
+		}
+		var duplicates int
+		if list, duplicates, err = rules.ParseListCSV(in.RawBody, s.Schema.Attribute(i)); duplicates > 0 {
+			warnings = append(warnings, merged(duplicates))
+		}
+	} else {
+		list, err = rules.ParseList(in.RawBody)
+		if err == nil && in.Attribute != "" && in.Attribute != list.Attribute() {
+			return nil, nil, one(detail, "attribute",
+				fmt.Sprintf("the query says attribute %q and the list %q", in.Attribute, list.Attribute()), "leave one away")
+		}
+	}
+	if err == nil {
+		err = list.Check(s.Schema)
+	}
+	if err != nil {
+		return nil, nil, invalid(detail, err)
+	}
+	return list, warnings, nil
+}
+
+func (s *Server) attributes() []string {
+	names := make([]string, s.Schema.Len())
+	for i := range names {
+		names[i] = s.Schema.Attribute(i).Name
+	}
+	return names
+}
+
+// merged is the warning about lines that occurred more than once.
+func merged(duplicates int) problem.Problem {
+	if duplicates == 1 {
+		return problem.Problem{Message: "1 line occurs more than once and was merged"}
+	}
+	return problem.Problem{Message: fmt.Sprintf("%d lines occur more than once and were merged", duplicates)}
+}
+
+// checkName refuses names of lists and legal entities that could not be written in a rule or a path.
+func (s *Server) checkName(kind, name string) error {
+	clean, bad := rules.CleanValue(name)
+	switch {
+	case bad != nil:
+		return one(fmt.Sprintf("the name of the %s is refused", kind), "name", bad.Message, bad.Remedy)
+	case clean != name:
+		return one(fmt.Sprintf("the name of the %s is refused", kind), "name",
+			fmt.Sprintf("%q has white space around it", name), fmt.Sprintf("write %q", clean))
+	case strings.Contains(name, "/"):
+		return one(fmt.Sprintf("the name of the %s is refused", kind), "name",
+			fmt.Sprintf("%q holds a slash", name), "leave it away")
+	}
+	return nil
+}
+
+func (s *Server) deleteList(ctx context.Context, in *ListInput) (*changed, error) {
+	return s.change(ctx, func(head store.Revision, draft *content.State) (edit, error) {
+		if _, ok := draft.Lists[in.Name]; !ok {
+			return edit{}, absent(head.Seq, "list", in.Name, slices.Sorted(maps.Keys(draft.Lists)))
+		}
+		delete(draft.Lists, in.Name)
+		return edit{
+			remove: []string{content.ListPart(in.Name)},
+			broken: fmt.Sprintf("the list %q is still used by %s: take it out of the rules first, or withdraw everybody "+
+				"with an empty list", in.Name, strings.Join(usesOf(draft.Document).list(in.Name), ", ")),
+		}, nil
+	})
+}

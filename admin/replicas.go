@@ -1,0 +1,59 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"tellergate/admin/api"
+	"tellergate/internal/build"
+)
+
+func (s *Server) registerReplicas() {
+	register(s, huma.Operation{
+		OperationID: "getReplicas", Method: http.MethodGet, Path: api.ReplicasPath, Tags: []string{"replicas"},
+		Summary: "Which replica runs which revision, since when",
+	}, s.getReplicas)
+}
+
+type replicas struct {
+	Body api.Replicas
+}
+
+func (s *Server) getReplicas(context.Context, *Nothing) (*replicas, error) {
+	status := s.Live.Status()
+	return &replicas{Body: api.Replicas{Replicas: []api.Replica{{
+		Name: s.Replica, Version: build.Version, Revision: status.Applied, Since: status.Since, Head: status.Head,
+		Failing: status.Failing, FailingAt: status.FailingAt,
+	}}}}, nil
+}
+
+// sessionsNote is in every readiness answer, so that nobody scales out by surprise.
+const sessionsNote = "sessions are kept in this process: run one replica only, and expect a restart to end every session"
+
+// registerPlain adds what is served outside the API: health, metrics, profiles.
+func (s *Server) registerPlain() {
+	s.mux.HandleFunc("GET "+api.HealthPath, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	s.mux.HandleFunc("GET "+api.ReadyPath, s.ready)
+	s.mux.Handle("GET "+api.MetricsPath, s.Metrics)
+	s.mux.HandleFunc("GET "+api.ProfilingPath, pprof.Index)
+	s.mux.HandleFunc("GET "+api.ProfilingPath+"cmdline", pprof.Cmdline)
+	s.mux.HandleFunc("GET "+api.ProfilingPath+"profile", pprof.Profile)
+	s.mux.HandleFunc("GET "+api.ProfilingPath+"symbol", pprof.Symbol)
+	s.mux.HandleFunc("GET "+api.ProfilingPath+"trace", pprof.Trace)
+}
+
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	missing := s.Ready()
+	w.Header().Set("Content-Type", api.JSON)
+	if len(missing) > 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(api.Readiness{Ready: len(missing) == 0, Missing: missing, Notes: []string{sessionsNote}})
+}

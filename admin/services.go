@@ -1,0 +1,144 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"tellergate/admin/api"
+	"tellergate/internal/content"
+	"tellergate/internal/live"
+	"tellergate/rules"
+	"tellergate/store"
+)
+
+func (s *Server) registerServices() {
+	path := api.ServicesPath + "/{name}"
+	register(s, huma.Operation{
+		OperationID: "getServices", Method: http.MethodGet, Path: api.ServicesPath, Tags: []string{"services"},
+		Summary: "What runs: every service with its versions, endpoints and sessions",
+		Errors:  []int{http.StatusServiceUnavailable},
+	}, s.getServices)
+	register(s, huma.Operation{
+		OperationID: "getService", Method: http.MethodGet, Path: path, Tags: []string{"services"},
+		Summary: "What runs of one service", Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
+	}, s.getService)
+	register(s, s.authored(takes(huma.Operation{
+		OperationID: "putOverride", Method: http.MethodPut, Path: path + "/override", Tags: []string{"services"},
+		Summary:     "The emergency lever: everybody of a service to one version, now",
+		Description: "Needs no If-Match. It is no part of the rule document: applying a document does not lift it.",
+	}, api.MaxRequestBytes, nil)), s.putOverride)
+	register(s, s.authored(huma.Operation{
+		OperationID: "deleteOverride", Method: http.MethodDelete, Path: path + "/override", Tags: []string{"services"},
+		Summary: "Lift the override of a service; changed is false if there is none",
+	}), s.deleteOverride)
+}
+
+type services struct {
+	Body api.Services
+}
+
+func (s *Server) getServices(context.Context, *Nothing) (*services, error) {
+	current, err := s.running()
+	if err != nil {
+		return nil, err
+	}
+	counts := s.sessionCounts()
+	body := api.Services{Revision: current.Revision.Seq, Services: []api.ServiceStatus{}}
+	for i := range current.Rules.Len() {
+		body.Services = append(body.Services, s.serviceStatus(current, i, counts))
+	}
+	return &services{Body: body}, nil
+}
+
+// running returns the generation that runs here, 503 before the first.
+func (s *Server) running() (*live.Generation, error) {
+	current := s.Live.Current()
+	if current == nil {
+		return nil, fault(http.StatusServiceUnavailable, "this replica runs no revision yet; /readyz says why")
+	}
+	return current, nil
+}
+
+// ServiceInput names a service.
+type ServiceInput struct {
+	Name string `path:"name" doc:"name of the service"`
+}
+
+type service struct {
+	Body api.ServiceStatus
+}
+
+func (s *Server) getService(_ context.Context, in *ServiceInput) (*service, error) {
+	current, err := s.running()
+	if err != nil {
+		return nil, err
+	}
+	var known []string
+	for i := range current.Rules.Len() {
+		if name := current.Rules.Service(i).Name(); name != in.Name {
+			known = append(known, name)
+			continue
+		}
+		return &service{Body: s.serviceStatus(current, i, s.sessionCounts())}, nil
+	}
+	return nil, noService(in.Name, known)
+}
+
+// serviceStatus describes service i of what runs; the document has the services in the same order.
+func (s *Server) serviceStatus(current *live.Generation, i int, counts map[counted]int) api.ServiceStatus {
+	compiled, document := current.Rules.Service(i), current.State.Document.Services[i]
+	status := api.ServiceStatus{
+		Name: document.Name, Match: document.Match, Default: document.Default, Rules: len(document.Rules),
+		Override: compiled.Override(), Versions: []api.VersionStatus{},
+	}
+	for j := range compiled.Len() {
+		v := compiled.Version(j)
+		endpoints := append([]api.Endpoint{}, s.Pods.Endpoints(compiled.Name(), v.Name())...)
+		status.Versions = append(status.Versions, api.VersionStatus{
+			Name: v.Name(), State: v.State(), Fallback: document.Versions[j].Fallback,
+			Endpoints: endpoints, Usable: slices.ContainsFunc(endpoints, isUsable),
+			Sessions: counts[counted{compiled.Name(), v.Name()}],
+		})
+	}
+	return status
+}
+
+// counted is the version that sessions are counted by.
+type counted struct{ service, version string }
+
+func (s *Server) sessionCounts() map[counted]int {
+	counts := make(map[counted]int)
+	for _, c := range s.Ledger.Counts() {
+		counts[counted{c.Service, c.Version}] = c.Sessions
+	}
+	return counts
+}
+
+type overrideInput struct {
+	ServiceInput
+	Body rules.Override
+}
+
+func (s *Server) putOverride(ctx context.Context, in *overrideInput) (*changed, error) {
+	return s.changeNow(ctx, func(_ store.Revision, draft *content.State) (edit, error) {
+		draft.Overrides[in.Name] = in.Body
+		return edit{
+			set:    map[string][]byte{content.OverridePart(in.Name): content.EncodeOverride(in.Body)},
+			broken: fmt.Sprintf("the override of service %q is refused", in.Name),
+		}, nil
+	})
+}
+
+func (s *Server) deleteOverride(ctx context.Context, in *ServiceInput) (*changed, error) {
+	return s.changeNow(ctx, func(_ store.Revision, draft *content.State) (edit, error) {
+		delete(draft.Overrides, in.Name)
+		return edit{
+			remove: []string{content.OverridePart(in.Name)},
+			broken: fmt.Sprintf("the rules do not compile without the override of service %q", in.Name),
+		}, nil
+	})
+}
