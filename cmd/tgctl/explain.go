@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"path"
 	"strings"
 
@@ -247,10 +248,12 @@ func (q *question) query(settings *config.Settings, schema *rules.Schema) (*rule
 		Frontend:   q.request.Frontend,
 		Host:       bareHost(q.request.Host),
 		Method:     strings.ToUpper(q.request.Method),
-		Path:       barePath(q.request.Path),
 		Source:     netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 		Attributes: attributes,
 		Headers:    headers(q.request.Headers),
+	}
+	if query.Path, err = decodedPath(q.request.Path); err != nil {
+		return nil, err
 	}
 	if q.request.Source != "" {
 		if query.Source, err = netip.ParseAddr(q.request.Source); err != nil {
@@ -310,14 +313,21 @@ func bareHost(host string) string {
 	return host
 }
 
-// barePath is a path without query, with its dots resolved.
-func barePath(given string) string {
-	given, _, _ = strings.Cut(given, "?")
-	clean := path.Clean("/" + given)
-	if strings.HasSuffix(given, "/") && clean != "/" {
+// decodedPath is a request's path as rules see it: decoded, dot elements resolved, without the query.
+func decodedPath(given string) (string, error) {
+	raw, _, _ := strings.Cut(given, "?")
+	if !strings.HasPrefix(raw, "/") {
+		return "", usagef("--path %s does not begin with a slash; write it as in a request: /teller/query", given)
+	}
+	decoded, err := url.PathUnescape(raw)
+	if err != nil {
+		return "", usagef("--path %s cannot be decoded: %w; write a percent sign as %%25", given, err)
+	}
+	clean := path.Clean(decoded)
+	if strings.HasSuffix(decoded, "/") && clean != "/" {
 		clean += "/"
 	}
-	return clean
+	return clean, nil
 }
 
 // headers are request headers given on the command line.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -77,7 +78,17 @@ func yamlOf(raw []byte) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-// nextNode reads one value. Strings that would read as something else are quoted by the encoder.
+// readsOtherwise tells a string that readers of YAML 1.1 take for a truth value or a number to the base of 60. What YAML
+// 1.2 would take for something else the encoder quotes by itself.
+func readsOtherwise(s string) bool {
+	switch strings.ToLower(s) {
+	case "y", "n", "yes", "no", "on", "off":
+		return true
+	}
+	return strings.Contains(s, ":") && strings.Trim(s, "+-0123456789:._") == ""
+}
+
+// nextNode reads one value.
 func nextNode(decoder *json.Decoder) (*yaml.Node, error) {
 	token, err := decoder.Token()
 	if err != nil {
@@ -103,7 +114,11 @@ func nextNode(decoder *json.Decoder) (*yaml.Node, error) {
 		_, err := decoder.Token()
 		return node, err
 	case string:
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v}, nil
+		node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v}
+		if readsOtherwise(v) {
+			node.Style = yaml.DoubleQuotedStyle
+		}
+		return node, nil
 	case json.Number:
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: v.String()}, nil
 	case bool:
