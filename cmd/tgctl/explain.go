@@ -29,9 +29,9 @@ type question struct {
 
 // attributeFlags are the attributes that have a flag of their own, by flag.
 var attributeFlags = []struct{ flag, attribute, about string }{
-	{"branch", "branch", "branch (网点), as ENTITY/BRANCH or with --legal-entity"},
-	{"teller", "teller", "teller (柜员), as ENTITY/TELLER or with --legal-entity"},
-	{"legal-entity", "legalEntity", "legal entity (法人)"},
+	{"branch", "branch", "branch (网点), as ENTITY/BRANCH or beside its legal entity"},
+	{"teller", "teller", "teller (柜员), as ENTITY/TELLER or beside its legal entity"},
+	{"legal-entity", "legalEntity", "legal entity (法人); not given, the default of the settings"},
 	{"session", "session", "session handle, for example the value of JSESSIONID"},
 }
 

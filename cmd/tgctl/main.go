@@ -67,7 +67,7 @@ Checking and explaining a file need no server. Data goes to stdout, everything e
 Exit codes:
   0  done, or the answer is yes
   1  the answer is no: check found problems, diff found differences, explain ends in a refusal, status is not ready
-  2  the command line is wrong, or a file cannot be read
+  2  the command line is wrong, or a file that it names cannot be used
   3  conflict: somebody else made a revision (修订) in between
   4  the server cannot be reached or did not answer in time
   5  the server refused or failed
