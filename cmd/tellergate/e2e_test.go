@@ -22,7 +22,7 @@ import (
 )
 
 // splitDocument splits the service counter by teller, with weight basis points to v2. sessions may be empty.
-func splitDocument(v1, v2 *pods, weight int, sessions string) string {
+func splitDocument(v1, v2 *versionPods, weight int, sessions string) string {
 	return fmt.Sprintf(`
 services:
   - name: counter

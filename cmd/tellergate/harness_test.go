@@ -176,17 +176,17 @@ func (r *running) putRules(document string) {
 	r.put("/api/v1/rules", "application/yaml", document)
 }
 
-// A pods is a set of demonstration pods of one version, in the test's process.
-type pods struct {
+// A versionPods is a set of demonstration pods of one version, in the test's process.
+type versionPods struct {
 	version   string
 	addresses []string
 	requests  atomic.Int64
 }
 
 // servePods starts n pods that answer with their version. An X-Set-Session request header makes them set the cookie.
-func servePods(t *testing.T, version string, n int) *pods {
+func servePods(t *testing.T, version string, n int) *versionPods {
 	t.Helper()
-	p := &pods{version: version}
+	p := &versionPods{version: version}
 	for i := range n {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 			p.requests.Add(1)
@@ -206,7 +206,7 @@ func servePods(t *testing.T, version string, n int) *pods {
 }
 
 // static prints the pods as a document's static pod set.
-func (p *pods) static() string { return `{static: ["` + strings.Join(p.addresses, `", "`) + `"]}` }
+func (p *versionPods) static() string { return `{static: ["` + strings.Join(p.addresses, `", "`) + `"]}` }
 
 // get sends one channel request and returns the version that answered. headers come in pairs.
 func (r *running) get(client *http.Client, path string, headers ...string) string {
