@@ -21,8 +21,9 @@ type edit struct {
 	set      map[string][]byte
 	remove   []string
 	warnings problem.List
-	// broken says what the caller did where the draft does not compile.
-	broken string
+	// broken says what the caller did where the draft does not compile, remedy what to do about each problem instead of
+	// what Compile advises; empty leaves that.
+	broken, remedy string
 }
 
 // parts returns the names of the parts that the edit touches, in ascending order.
@@ -113,7 +114,8 @@ func (s *Server) change(ctx context.Context, draft drafting) (*changed, error) {
 }
 
 // changeFrom is the one way into the store: draft, compile the whole state, append, wait until this replica runs it.
-func (s *Server) changeFrom(ctx context.Context, head store.Revision, state *content.State, draft drafting) (*changed, error) {
+func (s *Server) changeFrom(ctx context.Context, head store.Revision, state *content.State,
+	draft drafting) (*changed, error) {
 	next := state.Clone()
 	e, err := draft(head, next)
 	if err != nil {
@@ -121,7 +123,7 @@ func (s *Server) changeFrom(ctx context.Context, head store.Revision, state *con
 	}
 	compiled, err := next.Compile(s.Schema)
 	if err != nil {
-		return nil, invalid(e.broken, err)
+		return nil, refused(e.broken, advised(err, e.remedy))
 	}
 	r := requestOf(ctx)
 	revision, err := s.Store.Append(ctx, store.Change{
@@ -145,6 +147,17 @@ func (s *Server) changeFrom(ctx context.Context, head store.Revision, state *con
 	}
 	status := s.applied(ctx, &result)
 	return &changed{Status: status, ETag: api.ETag(revision.Seq), Body: result}, nil
+}
+
+// advised returns the problems of err with another remedy, unless that is empty.
+func advised(err error, remedy string) error {
+	problems := slices.Clone(listed(err))
+	for i := range problems {
+		if remedy != "" {
+			problems[i].Remedy = remedy
+		}
+	}
+	return problems
 }
 
 // applied waits until this replica runs result's revision and returns the status of the answer.

@@ -92,8 +92,8 @@ func (s *Server) generation(ctx context.Context, document string) (generation, e
 		return generation{}, err
 	}
 	draft := state.Clone()
-	if _, err := editDocument(draft, []byte(document)); err != nil {
-		return generation{}, err
+	if draft.Document, err = rules.Parse([]byte(document)); err != nil {
+		return generation{}, invalid("the draft cannot be read", err)
 	}
 	compiled, err := draft.Compile(s.Schema)
 	if err != nil {
@@ -242,7 +242,8 @@ func noService(name string, known []string) *api.Error {
 }
 
 // standing looks up what is known of the request's session, without touching it.
-func (s *Server) standing(service *rules.CompiledService, q *rules.Query, r *api.ExplainRequest) (rules.Standing, *api.Pin) {
+func (s *Server) standing(service *rules.CompiledService, q *rules.Query, r *api.ExplainRequest) (rules.Standing,
+	*api.Pin) {
 	standing := rules.Standing{Forced: r.Forced}
 	how := service.Sessions()
 	if how == nil {

@@ -36,6 +36,13 @@ var codes = map[int]string{
 // that an array is an array and never null. This package is its only importer.
 func init() {
 	huma.DefaultArrayNullable = false
+	huma.NewErrorWithContext = func(ctx huma.Context, status int, message string, details ...error) huma.StatusError {
+		if status == http.StatusRequestEntityTooLarge {
+			return fault(status, fmt.Sprintf("the body has more than %d bytes, the most that this call takes",
+				ctx.Operation().MaxBodyBytes-1))
+		}
+		return huma.NewError(status, message, details...)
+	}
 	huma.NewError = func(status int, message string, details ...error) huma.StatusError {
 		if status < http.StatusInternalServerError {
 			return fault(status, "the request is not as the API describes it: "+message, problemsOf(details)...)
@@ -62,12 +69,17 @@ func fault(status int, detail string, problems ...problem.Problem) *api.Error {
 
 // invalid is the answer to something understood and refused.
 func invalid(detail string, err error) *api.Error {
-	return fault(http.StatusUnprocessableEntity, detail+"; nothing was changed", listed(err)...)
+	return fault(http.StatusUnprocessableEntity, detail, listed(err)...)
 }
 
-// one is an invalid with a single problem.
-func one(detail, path, message, remedy string) *api.Error {
-	return invalid(detail, problem.List{{Path: path, Message: message, Remedy: remedy}})
+// refused is invalid for a change.
+func refused(detail string, err error) *api.Error {
+	return invalid(detail+"; nothing was changed", err)
+}
+
+// refusedFor is refused with a single problem.
+func refusedFor(detail, path, message, remedy string) *api.Error {
+	return refused(detail, problem.List{{Path: path, Message: message, Remedy: remedy}})
 }
 
 // listed returns the problems that err is made of.

@@ -147,7 +147,7 @@ func (s *Server) readList(contentType string, in *putListInput) (*rules.List, pr
 	if contentType == api.CSV {
 		i := s.Schema.Index(in.Attribute)
 		if i < 0 {
-			return nil, nil, one(detail, "attribute", fmt.Sprintf("%q is not a declared attribute", in.Attribute),
+			return nil, nil, refusedFor(detail, "attribute", fmt.Sprintf("%q is not a declared attribute", in.Attribute),
 				fmt.Sprintf("say whose values the lines are: ?attribute= and one of %s", strings.Join(s.attributes(), ", ")))
 		}
 		var duplicates int
@@ -157,7 +157,7 @@ func (s *Server) readList(contentType string, in *putListInput) (*rules.List, pr
 	} else {
 		list, err = rules.ParseList(in.RawBody)
 		if err == nil && in.Attribute != "" && in.Attribute != list.Attribute() {
-			return nil, nil, one(detail, "attribute",
+			return nil, nil, refusedFor(detail, "attribute",
 				fmt.Sprintf("the query says attribute %q and the list %q", in.Attribute, list.Attribute()), "leave one away")
 		}
 	}
@@ -165,7 +165,7 @@ func (s *Server) readList(contentType string, in *putListInput) (*rules.List, pr
 		err = list.Check(s.Schema)
 	}
 	if err != nil {
-		return nil, nil, invalid(detail, err)
+		return nil, nil, refused(detail, err)
 	}
 	return list, warnings, nil
 }
@@ -191,12 +191,12 @@ func (s *Server) checkName(kind, name string) error {
 	clean, bad := rules.CleanValue(name)
 	switch {
 	case bad != nil:
-		return one(fmt.Sprintf("the name of the %s is refused", kind), "name", bad.Message, bad.Remedy)
+		return refusedFor(fmt.Sprintf("the name of the %s is refused", kind), "name", bad.Message, bad.Remedy)
 	case clean != name:
-		return one(fmt.Sprintf("the name of the %s is refused", kind), "name",
+		return refusedFor(fmt.Sprintf("the name of the %s is refused", kind), "name",
 			fmt.Sprintf("%q has white space around it", name), fmt.Sprintf("write %q", clean))
 	case strings.Contains(name, "/"):
-		return one(fmt.Sprintf("the name of the %s is refused", kind), "name",
+		return refusedFor(fmt.Sprintf("the name of the %s is refused", kind), "name",
 			fmt.Sprintf("%q holds a slash", name), "leave it away")
 	}
 	return nil
@@ -210,8 +210,9 @@ func (s *Server) deleteList(ctx context.Context, in *ListInput) (*changed, error
 		delete(draft.Lists, in.Name)
 		return edit{
 			remove: []string{content.ListPart(in.Name)},
-			broken: fmt.Sprintf("the list %q is still used by %s: take it out of the rules first, or withdraw everybody "+
-				"with an empty list", in.Name, strings.Join(usesOf(draft.Document).list(in.Name), ", ")),
+			broken: fmt.Sprintf("the list %q is still used by %s", in.Name,
+				strings.Join(usesOf(draft.Document).list(in.Name), ", ")),
+			remedy: "take it out of the rule first; an empty list withdraws everybody too",
 		}, nil
 	})
 }

@@ -117,7 +117,7 @@ func (s *Server) putOrganisation(ctx context.Context, in *putOrganisationInput) 
 		organisation, err = rules.ParseOrganisation(in.RawBody)
 	}
 	if err != nil {
-		return nil, invalid(fmt.Sprintf("the organisation of %q cannot be read", in.LegalEntity), err)
+		return nil, refused(fmt.Sprintf("the organisation of %q cannot be read", in.LegalEntity), err)
 	}
 	return s.change(ctx, func(_ store.Revision, draft *content.State) (edit, error) {
 		draft.Organisations[in.LegalEntity] = organisation
@@ -137,8 +137,9 @@ func (s *Server) deleteOrganisation(ctx context.Context, in *OrganisationInput) 
 		delete(draft.Organisations, in.LegalEntity)
 		return edit{
 			remove: []string{content.OrganisationPart(in.LegalEntity)},
-			broken: fmt.Sprintf("the organisation of %q is still used by %s: take it out of the rules first",
-				in.LegalEntity, strings.Join(usesOf(draft.Document).organisation(in.LegalEntity), ", ")),
+			broken: fmt.Sprintf("the organisation of %q is still used by %s", in.LegalEntity,
+				strings.Join(usesOf(draft.Document).organisation(in.LegalEntity), ", ")),
+			remedy: "take it out of the rule first",
 		}, nil
 	})
 }

@@ -55,5 +55,6 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	if len(missing) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(w).Encode(api.Readiness{Ready: len(missing) == 0, Missing: missing, Notes: []string{sessionsNote}})
+	body := api.Readiness{Ready: len(missing) == 0, Missing: missing, Notes: []string{sessionsNote}}
+	_ = json.NewEncoder(w).Encode(body) // a caller that has gone away is no fault of ours
 }

@@ -147,7 +147,7 @@ func (s *Server) revision(ctx context.Context, seq uint64) (store.Revision, uint
 	}
 	revision, err := s.Store.Revision(ctx, seq)
 	if errors.Is(err, store.ErrNotFound) {
-		e := fault(http.StatusNotFound, fmt.Sprintf("there is no revision %d; the latest is %d; nothing was changed",
+		e := fault(http.StatusNotFound, fmt.Sprintf("there is no revision %d; the latest is %d",
 			seq, head.Seq))
 		e.Revision = &head.Seq
 		return store.Revision{}, 0, e
@@ -222,7 +222,7 @@ func (s *Server) restoreRevision(ctx context.Context, in *restoreInput) (*restor
 	}
 	out, err := s.change(ctx, func(head store.Revision, draft *content.State) (edit, error) {
 		if problems := restorable(parts, old, head); len(problems) > 0 {
-			return edit{}, invalid(fmt.Sprintf("revision %d cannot be restored as asked", old.Seq), problems)
+			return edit{}, refused(fmt.Sprintf("revision %d cannot be restored as asked", old.Seq), problems)
 		}
 		return s.editRestore(ctx, draft, parts, old, then)
 	})

@@ -25,8 +25,8 @@ func (s *Server) registerRules() {
 	register(s, s.conditional(takes(huma.Operation{
 		OperationID: "putRules", Method: http.MethodPut, Path: api.RulesPath, Tags: []string{"rules"},
 		Summary: "Replace the rule document",
-		Description: "The document is compiled with every list, organisation and override before anything is stored, and kept " +
-			"as it was sent. 202 tells that it is stored and this replica does not run it yet.",
+		Description: "The document is compiled with every list, organisation and override before anything is stored, " +
+			"and kept as it was sent.",
 	}, api.MaxDocumentBytes, documents)), s.putRules)
 	register(s, takes(huma.Operation{
 		OperationID: "checkRules", Method: http.MethodPost, Path: api.RulesCheckPath, Tags: []string{"rules"},
@@ -67,22 +67,17 @@ type DocumentInput struct {
 }
 
 func (s *Server) putRules(ctx context.Context, in *DocumentInput) (*changed, error) {
-	return s.change(ctx, func(_ store.Revision, draft *content.State) (edit, error) {
-		return editDocument(draft, in.RawBody)
-	})
-}
-
-// editDocument puts the document that text holds into draft. It copies text, which huma takes back after the call.
-func editDocument(draft *content.State, text []byte) (edit, error) {
-	document, err := rules.Parse(text)
+	document, err := rules.Parse(in.RawBody)
 	if err != nil {
-		return edit{}, invalid("the rule document cannot be read", err)
+		return nil, refused("the rule document cannot be read", err)
 	}
-	draft.Document, draft.Text = document, bytes.Clone(text)
-	return edit{
-		set:    map[string][]byte{content.RulesPart: draft.Text},
-		broken: "the rule document does not compile",
-	}, nil
+	return s.change(ctx, func(_ store.Revision, draft *content.State) (edit, error) {
+		draft.Document, draft.Text = document, bytes.Clone(in.RawBody) // huma takes the body back after the call
+		return edit{
+			set:    map[string][]byte{content.RulesPart: draft.Text},
+			broken: "the rule document does not compile",
+		}, nil
+	})
 }
 
 type checked struct {

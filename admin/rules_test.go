@@ -77,8 +77,8 @@ func TestAuthorAndReasonStandInTheHistory(t *testing.T) {
 	got := r.do("PUT", api.RulesPath, read(t, "testdata/rules.yaml"), "Content-Type", api.YAML, "If-Match", `"0"`)
 	require.Equal(t, http.StatusUnprocessableEntity, got.status, "list and organisation are not there yet")
 
-	got = r.do("PUT", api.OrganisationPath("9001"), read(t, "testdata/organisation.csv"), "Content-Type", "text/csv; charset=UTF-8",
-		"If-Match", `"0"`, "X-Author", "王芳", "X-Reason", url.PathEscape("新网点 100%"))
+	got = r.do("PUT", api.OrganisationPath("9001"), read(t, "testdata/organisation.csv"),
+		"Content-Type", "text/csv; charset=UTF-8", "If-Match", `"0"`, "X-Author", "王芳", "X-Reason", url.PathEscape("新网点 100%"))
 	require.Equal(t, http.StatusOK, got.status, "%s", got.body)
 	revision := decode[api.Revision](t, r.do("GET", api.RevisionPath(1), ""))
 	require.Equal(t, "王芳", revision.Author)
@@ -115,7 +115,8 @@ func TestOfTwoWritersOneIsTold(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range writers {
 		group.Go(func() {
-			answers[i] = r.do("PUT", api.ListPath("list-"+string(rune('a'+i))), `{"attribute":"teller","values":[]}`, "If-Match", `"3"`)
+			name := "list-" + string(rune('a'+i))
+			answers[i] = r.do("PUT", api.ListPath(name), `{"attribute":"teller","values":[]}`, "If-Match", `"3"`)
 		})
 	}
 	group.Wait()

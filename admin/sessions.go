@@ -100,7 +100,7 @@ func (s *Server) moveSession(_ context.Context, in *moveInput) (*Nothing, error)
 		return nil, err
 	}
 	if !takesSessions(current, in.Body.Version) {
-		return nil, one(fmt.Sprintf("session %q cannot be moved", in.ID), "version",
+		return nil, refusedFor(fmt.Sprintf("session %q cannot be moved", in.ID), "version",
 			fmt.Sprintf("no service has a version %q that is not disabled", in.Body.Version),
 			"name a version of the session's service; "+api.ServicesPath+" lists them")
 	}

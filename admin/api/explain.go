@@ -18,7 +18,7 @@ type ExplainRequest struct {
 	Source   string `json:"source,omitempty" doc:"client address; 127.0.0.1 if absent"`
 	// Attributes is the identity. The value of an attribute declared within another is the pair outer/value, or, where
 	// the outer attribute is given too and the value has no slash, the inner value alone.
-	Attributes map[string]string `json:"attributes,omitempty" doc:"identity by attribute; pairs as outer/value, or as value where the outer attribute is given too"`
+	Attributes map[string]string `json:"attributes,omitempty" doc:"by attribute; pairs as outer/value, or value alone where the outer is given too"`
 	Headers    map[string]string `json:"headers,omitempty" doc:"request headers that conditions look at"`
 	// Forced is the version a tester asks for. It is believed here: the caller is an operator.
 	Forced string `json:"forced,omitempty" doc:"version that a tester asks for"`
@@ -46,6 +46,6 @@ type Pin struct {
 	Version  string         `json:"version"`
 	Endpoint netip.AddrPort `json:"endpoint,omitzero" doc:"address:port of the pod that answered last"`
 	Key      string         `json:"key" doc:"attribute under which it was found"`
-	Subject  string         `json:"subject,omitempty" doc:"absent: provisional, decided once more when the subject appears"`
+	Subject  string         `json:"subject,omitempty" doc:"absent: provisional, until the subject appears"`
 	Revision uint64         `json:"revision" doc:"that decided it"`
 }
