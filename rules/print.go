@@ -345,18 +345,18 @@ func quoted(s string) string {
 		case r == ' ' || unicode.IsPrint(r):
 			b.WriteRune(r)
 		case r <= 0xffff:
-			b.WriteString(`\u` + hex(r, 4))
+			b.WriteString(`\u` + hexadecimal(r, 4))
 		default:
-			b.WriteString(`\U` + hex(r, 8))
+			b.WriteString(`\U` + hexadecimal(r, 8))
 		}
 	}
 	b.WriteByte('"')
 	return b.String()
 }
 
-func hex(r rune, digits int) string {
-	h := strconv.FormatInt(int64(r), 16)
-	return strings.Repeat("0", digits-len(h)) + h
+func hexadecimal(r rune, digits int) string {
+	text := strconv.FormatInt(int64(r), 16)
+	return strings.Repeat("0", digits-len(text)) + text
 }
 
 // isPlainScalar reports whether s needs no quotes: a word that no dialect of YAML reads as a number, truth or null.
