@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -137,7 +138,10 @@ func cleanValue(raw []byte) (value []byte, ok bool) {
 				return nil, false
 			}
 		}
-		return value, len(value) <= maxValue
+		if len(value) > maxValue {
+			return nil, false
+		}
+		return value, true
 	}
 	value = bytes.TrimFunc(raw, func(c rune) bool { return unicode.IsSpace(c) || c == '\ufeff' })
 	if len(value) > maxValue || !utf8.Valid(value) {
@@ -259,6 +263,6 @@ func (r *request) logDisagreement(a *attributeTerms, claimed, subnet string) {
 		claimed, subnet = mask(claimed), mask(subnet)
 	}
 	r.p.log.Warn("a claimed attribute differs from what the client's subnet says; the first source in the settings was taken",
-		zap.String("attribute", a.name), zap.String("claimed", string(append([]byte(nil), claimed...))),
+		zap.String("attribute", a.name), zap.String("claimed", strings.Clone(claimed)),
 		zap.String("subnet", subnet), zap.Stringer("client", r.client), zap.Uint64("notLogged", suppressed))
 }

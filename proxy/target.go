@@ -12,7 +12,7 @@ func (r *request) readTarget() *refusal {
 	}
 	r.target = h.RequestURI()
 	r.host = h.Host()
-	if len(r.target) == 0 || !validTarget(r.target) {
+	if len(r.target) == 0 || !validTarget(r.target) || bytes.IndexByte(r.host, '@') >= 0 || !r.framedOnce() {
 		return &badRequest
 	}
 	if r.target[0] != '/' && string(r.target) != "*" {
@@ -31,6 +31,25 @@ func (r *request) readTarget() *refusal {
 	}
 	r.query.Host = r.hostName()
 	return nil
+}
+
+// framedOnce reports whether the body's length is told in one way only: by Content-Length, or by chunked as the one
+// transfer coding. fasthttp would accept both together and the coding "identity"; the next hop might choose otherwise
+// (RFC 9112, section 6.3).
+func (r *request) framedOnce() bool {
+	lengths, codings := 0, 0
+	for i := range r.fields {
+		switch f := &r.fields[i]; {
+		case equalFold(f.name, "Content-Length"):
+			lengths++
+		case equalFold(f.name, "Transfer-Encoding"):
+			codings++
+			if !equalFold(f.value, "chunked") {
+				return false
+			}
+		}
+	}
+	return lengths+codings <= 1
 }
 
 // readAbsolute turns an absolute-form target into the origin form. It has to name the host that the Host header names.

@@ -1,0 +1,227 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"tellergate/rules"
+)
+
+// application is a pod that behaves like a channel application: /login sets a session cookie, /renew gives a new one,
+// /logout and its relatives end the session in the three ways there are.
+func application(t testing.TB, name string) string {
+	return address(pod(t, name, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/login":
+			w.Header().Set("Set-Cookie", "JSESSIONID="+r.URL.Query().Get("id")+"; Path=/; HttpOnly")
+		case "/logout/header":
+			w.Header().Set("X-Session-End", "1")
+		case "/expire":
+			w.Header().Set("Set-Cookie", "JSESSIONID=gone; Max-Age=0")
+		case "/ending":
+			w.Header().Set("X-Session-End", "1")
+		case "/logout/refused":
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, name)
+		}
+	}))
+}
+
+const (
+	pilotBranch = "X-Branch-Id: 0002"
+	otherBranch = "X-Branch-Id: 0001"
+)
+
+// at is a request to path with header lines; it returns the version that answered.
+func (g *gateway) at(path string, lines ...string) string {
+	g.t.Helper()
+	_, body := g.do(ask{path: path, header: header(lines...)})
+	return body
+}
+
+func TestAnonymousIsNeverPinned(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
+	require.Equal(t, "v1", g.get(otherBranch))
+	require.Equal(t, "v2", g.get(pilotBranch))
+	require.Equal(t, "v1", g.get())
+	kept, _ := g.pins.Keys()
+	require.Zero(t, kept)
+}
+
+func TestLoginPageToTeller(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
+	require.Equal(t, "v2", g.at("/login?id=s1", pilotBranch), "anonymous, decided by its branch")
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=s1", otherBranch),
+		"the session began with the answer and stays with who answered")
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=s1", otherBranch, "X-Teller-Id: 7"),
+		"the pin was provisional: the session is decided once more when its teller appears")
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=s1", pilotBranch, "X-Teller-Id: 7"), "and then it is fixed")
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=s1", pilotBranch), "also without the teller")
+}
+
+func TestSessionRenewedAtLoginKeepsItsVersion(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=s1", pilotBranch))
+	require.Equal(t, "v2", g.at("/login?id=s2", "Cookie: JSESSIONID=s1", otherBranch), "a new id in mid-session")
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=s2", otherBranch), "the new id is the same session")
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=s3", otherBranch), "a new session is decided by the rules")
+}
+
+func TestTellerCarriesTheSession(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
+	require.Equal(t, "v2", g.get("X-Teller-Id: 7", pilotBranch), "pinned by teller alone")
+	require.Equal(t, "v2", g.get("X-Teller-Id: 7", "Cookie: JSESSIONID=s1", otherBranch), "the session id joins")
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=s1", otherBranch), "and carries the pin by itself")
+	require.Equal(t, "v1", g.get("X-Teller-Id: 7", "X-Legal-Entity: 9002", otherBranch),
+		"the same number at another bank is another teller")
+}
+
+func TestTwoTellersOnOneCookie(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=s1", "X-Teller-Id: 7", pilotBranch))
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=s1", "X-Teller-Id: 8", otherBranch), "another teller sits down")
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=s1", "X-Teller-Id: 8", pilotBranch), "and stays")
+	require.Equal(t, "v2", g.get("X-Teller-Id: 7", otherBranch), "the first one's own pin is untouched")
+}
+
+func TestLogout(t *testing.T) {
+	t.Parallel()
+	for name, path := range map[string]string{
+		"end path": "/logout", "below an end path": "/logout/now", "header": "/ending", "expired cookie": "/expire",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
+			both := []string{"Cookie: JSESSIONID=s1", "X-Teller-Id: 7"}
+			require.Equal(t, "v2", g.at("/", append(both, pilotBranch)...))
+			require.Equal(t, "v2", g.at(path, append(both, otherBranch)...), "the logout itself goes to the session's version")
+			require.Equal(t, "v1", g.at("/", append(both, otherBranch)...), "afterwards a new session is decided")
+		})
+	}
+	t.Run("refused", func(t *testing.T) {
+		t.Parallel()
+		g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
+		require.Equal(t, "v2", g.get("Cookie: JSESSIONID=s1", pilotBranch))
+		require.Equal(t, "v2", g.at("/logout/refused", "Cookie: JSESSIONID=s1", otherBranch))
+		require.Equal(t, "v2", g.get("Cookie: JSESSIONID=s1", otherBranch), "a logout that failed ends nothing")
+	})
+}
+
+func TestPinnedStaysAndUnpinnedObeys(t *testing.T) {
+	t.Parallel()
+	v1, v2 := application(t, "v1"), application(t, "v2")
+	g := start(t, settings(), twoVersions(v1, v2))
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=old"))
+	g.publish(fmt.Sprintf(`
+services:
+  - name: counter
+    default: v2
+    versions:
+      - {name: v1, pods: {static: [%q]}, state: draining}
+      - {name: v2, pods: {static: [%q]}}
+    sessions: {key: [session, teller], subject: teller}
+`, v1, v2), nil)
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=old"), "draining keeps its sessions")
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=new"), "new ones obey")
+	require.Equal(t, "v2", g.get(), "anonymous ones too")
+}
+
+func TestOverride(t *testing.T) {
+	t.Parallel()
+	document := twoVersions(application(t, "v1"), application(t, "v2"))
+	g := start(t, settings(), document)
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=a"))
+
+	g.publish(document, map[string]rules.Override{"counter": {Version: "v2", Pinned: rules.PinnedKeep}})
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=a"), "keep: pinned sessions stay")
+	require.Equal(t, "v2", g.get(), "everybody else moves")
+
+	g.publish(document, map[string]rules.Override{"counter": {Version: "v2", Pinned: rules.PinnedMove}})
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=a"), "move: pinned sessions too")
+
+	g.publish(document, nil)
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=a"), "lifting the override moves nobody back")
+	require.Equal(t, "v1", g.get(), "who is not pinned is decided by the rules again")
+}
+
+// dead is an address where nothing listens.
+func dead(t testing.TB) string {
+	server := pod(t, "dead", nil)
+	server.Close()
+	return address(server)
+}
+
+func TestPinnedVersionGone(t *testing.T) {
+	t.Parallel()
+	v2 := pod(t, "v2", nil)
+	g := start(t, settings(), twoVersions(application(t, "v1"), address(v2)))
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=a", pilotBranch))
+	v2.Close()
+	// The first request finds out, the second one is refused because of it.
+	g.do(ask{header: header("Cookie: JSESSIONID=a", pilotBranch)})
+	status, code := g.code(ask{header: header("Cookie: JSESSIONID=a", pilotBranch)})
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Equal(t, "pinned_version_unavailable", code)
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=b", pilotBranch), "new sessions fall back")
+}
+
+func TestFallbackOfDeadVersion(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings(), twoVersions(application(t, "v1"), dead(t)))
+	require.Equal(t, "v1", g.get(pilotBranch), "the version that was decided cannot be dialled: its fallback answers at once")
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=a", pilotBranch))
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=a", pilotBranch), "the pin names the version that served")
+}
+
+func TestFallbackOfNewSessionRewritesItsClaim(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings(), twoVersions(application(t, "v1"), dead(t)))
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=a", "X-Teller-Id: 7", pilotBranch),
+		"claimed for v2, then decided once more before anything was executed")
+	page, _, err := g.pins.Sessions(sessionFilter, "", 10)
+	require.NoError(t, err)
+	require.Len(t, page, 1)
+	require.Equal(t, "v1", page[0].Pin.Version)
+	require.Len(t, page[0].Keys, 2)
+}
+
+func TestTester(t *testing.T) {
+	t.Parallel()
+	s := settings()
+	s.Testers.From = loopback
+	v1, v2, v3 := application(t, "v1"), application(t, "v2"), application(t, "v3")
+	g := start(t, s, fmt.Sprintf(`
+services:
+  - name: counter
+    default: v1
+    versions:
+      - {name: v1, pods: {static: [%q]}}
+      - {name: v2, pods: {static: [%q]}, state: draining}
+      - {name: v3, pods: {static: [%q]}, state: disabled}
+    sessions: {key: [session]}
+`, v1, v2, v3))
+	const cookie = "Cookie: JSESSIONID=a"
+	require.Equal(t, "v1", g.get(cookie))
+	require.Equal(t, "v2", g.get(cookie, "X-Tellergate-Version: v2"), "draining is allowed")
+	require.Equal(t, "v1", g.get(cookie), "no pin was written")
+	status, code := g.code(ask{header: header("X-Tellergate-Version: v9")})
+	require.Equal(t, 400, status)
+	require.Equal(t, "tester_version_unknown", code)
+	status, code = g.code(ask{header: header("X-Tellergate-Version: v3")})
+	require.Equal(t, 400, status)
+	require.Equal(t, "tester_version_disabled", code)
+}
+
+func TestStrangersForceNothing(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
+	require.Equal(t, "v1", g.get("X-Tellergate-Version: v2"))
+}
