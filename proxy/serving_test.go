@@ -262,9 +262,10 @@ func TestAnswerCutShortIsNotACleanEnd(t *testing.T) {
 			t.Parallel()
 			g := start(t, settings(), oneVersion(record(t, answer).listener.Addr().String()))
 			got, err := http.Get(g.url)
-			require.NoError(t, err)
-			defer got.Body.Close()
-			_, err = io.ReadAll(got.Body)
+			if err == nil { // a short beginning may not have left before the end became known
+				_, err = io.ReadAll(got.Body)
+				got.Body.Close()
+			}
 			require.Error(t, err)
 			require.Eventually(t, func() bool {
 				lines := g.access.lines(t)
