@@ -40,6 +40,7 @@ func (r *request) prepare() {
 	// Setting the target also makes fasthttp forget the URI it parsed, which it would otherwise print instead.
 	r.ctx.Request.SetRequestURIBytes(r.target)
 	r.setForwarded(h)
+	h.Del("X-Request-Id")
 	h.SetBytesV("X-Request-Id", r.requestID)
 }
 
@@ -140,6 +141,7 @@ func (r *request) setForwarded(h *fasthttp.RequestHeader) {
 	if r.peer.IsValid() {
 		r.scratch = r.peer.AppendTo(r.scratch)
 	}
+	h.Del("X-Forwarded-For") // Set would leave the second of two lines
 	h.SetBytesV("X-Forwarded-For", r.scratch[start:])
 	r.scratch = r.scratch[:start]
 	if !proto {

@@ -193,6 +193,8 @@ func (p *Proxy) stop() {
 	defer cancel()
 	var all sync.WaitGroup
 	for _, f := range p.frontends {
+		// fasthttp's Shutdown knows only a listener that Serve has been given already, and that may come later.
+		_ = f.socket.Close()
 		all.Go(func() {
 			if err := f.server.ShutdownWithContext(ctx); errors.Is(err, context.DeadlineExceeded) {
 				p.log.Warn("requests were still in flight when shutdown.grace was over",
