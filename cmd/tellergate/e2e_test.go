@@ -287,7 +287,7 @@ func TestSecondProcessOnTheSameDataIsRefused(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(settings(dir, "")), 0o600))
 	out, err := exec.Command(binary, "--settings", file).CombinedOutput()
 	require.Error(t, err)
-	require.Contains(t, string(out), "lock")
+	require.Contains(t, string(out), "has it open")
 }
 
 func TestFrontendAddressTaken(t *testing.T) {

@@ -55,12 +55,12 @@ func run(settingsFile string, settings *config.Settings, stdout, stderr io.Write
 }
 
 // compose opens the store and binds every address, so that whatever is in the way is said before anything runs.
-func compose(settingsFile string, settings *config.Settings, stdout, stderr io.Writer) (g *gateway, err error) {
+func compose(settingsFile string, settings *config.Settings, stdout, stderr io.Writer) (_ *gateway, err error) {
 	log, err := newLog(settings.Log, stderr)
 	if err != nil {
 		return nil, err
 	}
-	g = &gateway{settingsFile: settingsFile, settings: settings, log: log}
+	g := &gateway{settingsFile: settingsFile, settings: settings, log: log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close())
