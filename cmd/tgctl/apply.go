@@ -78,7 +78,7 @@ then ends with 3. With --if-revision the document is applied only on top of that
 				body: bytes.NewReader(text), size: int64(len(text)),
 			}, &result)
 			if err != nil {
-				return refusedFile(args[0], err)
+				return refusedFile(args[0], args[0], err)
 			}
 			return t.printWrite(args[0], &result)
 		},
@@ -92,7 +92,7 @@ then ends with 3. With --if-revision the document is applied only on top of that
 func (t *tool) dryRun(ctx context.Context, file string, text []byte, revision int64) error {
 	result, err := t.checkThere(ctx, text)
 	if err != nil {
-		return refusedFile(file, err)
+		return refusedFile(file, file, err)
 	}
 	if err := t.printCheck(file, result, false); err != nil {
 		return err

@@ -83,8 +83,7 @@ func overrideText(o *rules.Override) string {
 	return text
 }
 
-// printWrite prints what a change did. file is what was sent, for the places of warnings; what names the change where
-// there is no file.
+// printWrite prints what a change did. file is where the rule document stands, for the places of warnings.
 func (t *tool) printWrite(file string, result *api.WriteResult) error {
 	err := t.print(result, func(w io.Writer) {
 		writeChanges(w, result.Changes)

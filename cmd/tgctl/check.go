@@ -47,7 +47,7 @@ applying the document would change.`,
 				result, err = t.checkHere(text, &against)
 			}
 			if err != nil {
-				return refusedFile(args[0], err)
+				return refusedFile(args[0], args[0], err)
 			}
 			return t.printCheck(args[0], result, !serverSide && len(against.lists)+len(against.organisations) == 0)
 		},

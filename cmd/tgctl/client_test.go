@@ -87,7 +87,7 @@ func (f *fake) last(t *testing.T) recorded {
 	return f.asked[len(f.asked)-1]
 }
 
-func file(t *testing.T, name, text string) string {
+func written(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
@@ -110,7 +110,7 @@ func TestApplySendsTheTextAsItIs(t *testing.T) {
 				Message: "list pilot-tellers is empty", Remedy: "fill it"}}},
 	})
 	text := "# 试点\nservices: []\n"
-	path := file(t, "rules.yaml", text)
+	path := written(t, "rules.yaml", text)
 	got := f.terminal().run("apply", path, "--reason", "试点扩大 100%")
 	require.Equal(t, exitDone, got.code, got.err)
 	require.Equal(t, "rules changed\n--- revision 3\n+++ draft\n@@ -1 +1 @@\n-    default: v1\n+    default: v2\n"+
@@ -142,14 +142,14 @@ func TestOutcomesOfApply(t *testing.T) {
 		{"stored, not live", answer{202, api.JSON, api.WriteResult{Revision: 4, Changed: true, NotApplied: "the pods are slow."}},
 			exitNotApplied, "revision 4 is stored, not live\n",
 			"tgctl: revision 4 is stored, but the replica that was asked does not run it yet: the pods are slow; see tgctl status\n"},
-		{"faults", answer{422, api.ProblemJSON, &api.Error{Code: api.CodeInvalid, Detail: "the rule document does not compile",
+		{"faults", answer{422, api.ProblemJSON, &api.Error{Code: api.CodeInvalid, Detail: "the rule document does not compile; nothing was changed",
 			Problems: []problem.Problem{{Path: "services[counter].default", Line: 3, Column: 14,
 				Message: "version v9 does not exist", Remedy: "name one of v1, v2"}}}},
-			exitRefused, "", "tgctl: the rule document does not compile: nothing was changed; FILE has 1 problem:\n" +
+			exitRefused, "", "tgctl: the rule document does not compile; nothing was changed\n" +
 				"FILE:3:14: services[counter].default: version v9 does not exist; name one of v1, v2\n"},
 		{"conflict", answer{412, api.ProblemJSON, &api.Error{Code: api.CodeStaleRevision, Revision: &three,
 			Detail: "the head is revision 3, not 2"}}, exitConflict, "", "tgctl: the head is revision 3, not 2\n" +
-			"tgctl: somebody made a revision in between; see it with tgctl history and tgctl diff N, then try again\n"},
+			"tgctl: tgctl history and tgctl diff N show what came in between\n"},
 		{"required", answer{428, api.ProblemJSON, &api.Error{Code: api.CodeRevisionRequired, Detail: "If-Match is missing"}},
 			exitConflict, "", "tgctl: If-Match is missing\n"},
 		{"store down", answer{503, api.ProblemJSON, &api.Error{Code: api.CodeUnavailable, Detail: "the store does not answer"}},
@@ -164,7 +164,7 @@ func TestOutcomesOfApply(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			f := newFake(t, map[string]any{headLine: api.Revisions{Head: 3}, "PUT /api/v1/rules": test.answer})
-			path := file(t, "rules.yaml", "services: []\n")
+			path := written(t, "rules.yaml", "services: []\n")
 			got := f.terminal().run("apply", path)
 			want := strings.NewReplacer("FILE", path, "URL", f.URL).Replace(test.err)
 			require.Equal(t, invocation{test.code, test.out, want}, got)
@@ -175,7 +175,7 @@ func TestOutcomesOfApply(t *testing.T) {
 func TestDryRun(t *testing.T) {
 	t.Parallel()
 	f := newFake(t, map[string]any{"POST /api/v1/rules/check": api.CheckResult{Revision: 3, Valid: true, Changes: ruleChange}})
-	path := file(t, "rules.yaml", "services: []\n")
+	path := written(t, "rules.yaml", "services: []\n")
 	got := f.terminal().run("apply", path, "--dry-run")
 	require.Equal(t, exitDone, got.code)
 	require.Contains(t, got.out, "+    default: v2\n"+path+": 0 problems, 0 warnings\n")
@@ -300,7 +300,7 @@ func TestListUpAndDown(t *testing.T) {
 		"DELETE /api/v1/lists/pilot": answer{422, api.ProblemJSON, &api.Error{Detail: "the list is used",
 			Problems: []problem.Problem{{Path: "services[counter].rules[pilot]", Message: "it uses list pilot", Remedy: "change the rule"}}}},
 	})
-	got := f.terminal().run("list", "put", "pilot", "--file", file(t, "x.csv", csv))
+	got := f.terminal().run("list", "put", "pilot", "--file", written(t, "x.csv", csv))
 	require.Equal(t, invocation{exitDone, "revision 4 is live\n", ""}, got)
 	require.Equal(t, csv, f.last(t).body)
 	require.Equal(t, api.CSV, f.last(t).header.Get("Content-Type"))
@@ -312,7 +312,7 @@ func TestListUpAndDown(t *testing.T) {
 	require.Equal(t, exitDone, got.code, got.err)
 	require.Equal(t, csv, f.last(t).body)
 
-	got = f.terminal().run("list", "put", "new", "--file", file(t, "x.csv", csv))
+	got = f.terminal().run("list", "put", "new", "--file", written(t, "x.csv", csv))
 	require.Equal(t, invocation{exitUsage, "", "tgctl: there is no list new yet; say with --attribute whose values it " +
 		"holds, for example teller\n"}, got)
 
@@ -325,7 +325,7 @@ func TestListUpAndDown(t *testing.T) {
 	require.Equal(t, csv, string(saved))
 
 	got = f.terminal().run("list", "delete", "pilot")
-	require.Equal(t, invocation{exitRefused, "", "tgctl: the list is used\nservices[counter].rules[pilot]: it uses list " +
+	require.Equal(t, invocation{exitRefused, "", "tgctl: the list is used\nrules: services[counter].rules[pilot]: it uses list " +
 		"pilot; change the rule\n"}, got)
 }
 

@@ -36,7 +36,7 @@ differences, like diff(1), and with 5 if the file has faults.`,
 			}
 			result, err := t.checkThere(cmd.Context(), text)
 			if err != nil {
-				return refusedFile(args[0], err)
+				return refusedFile(args[0], args[0], err)
 			}
 			if !result.Valid {
 				return &failure{exitRefused, &fileError{args[0], result.Problems}}

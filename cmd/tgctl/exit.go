@@ -59,7 +59,7 @@ func (t *tool) exit(err error) int {
 	t.say("tgctl: %s", err)
 	var answer *api.Error
 	if errors.As(err, &answer) && answer.Code == api.CodeStaleRevision {
-		t.say("tgctl: somebody made a revision in between; see it with tgctl history and tgctl diff N, then try again")
+		t.say("tgctl: tgctl history and tgctl diff N show what came in between")
 	}
 	return code
 }

@@ -157,7 +157,7 @@ func (t *tool) explainThere(ctx context.Context, q *question) (*api.ExplainResul
 	result := new(api.ExplainResult)
 	_, err := t.client.ask(ctx, call{method: "POST", path: api.ExplainPath}.with(q.request), result)
 	if q.draft != "" {
-		err = refusedFile(q.draft, err)
+		err = refusedFile(q.draft, q.draft, err)
 	}
 	return result, err
 }

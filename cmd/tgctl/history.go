@@ -92,9 +92,9 @@ revision N is deleted.`,
 				method: "POST", path: api.RestorePath(n), ifMatch: tag, change: t.by(o.reason),
 			}.with(api.RestoreRequest{Parts: parts}), &result)
 			if err != nil {
-				return err
+				return refusedFile("revision "+args[0], liveRules, err)
 			}
-			return t.printWrite("revision "+args[0], &result.WriteResult)
+			return t.printWrite(liveRules, &result.WriteResult)
 		},
 	}
 	o.flags(cmd)

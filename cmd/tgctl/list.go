@@ -266,9 +266,9 @@ func (t *tool) put(ctx context.Context, path, file, tag string, o *write) error 
 		body: content.body, size: content.size,
 	}, &result)
 	if err != nil {
-		return refusedFile(file, err)
+		return refusedFile(file, liveRules, err)
 	}
-	return t.printWrite(file, &result)
+	return t.printWrite(liveRules, &result)
 }
 
 // deleteCommand is the delete of a family.
@@ -289,9 +289,9 @@ func (t *tool) deleteCommand(use, what string, path func(string) string, complet
 				method: "DELETE", path: path(args[0]), ifMatch: tag, change: t.by(o.reason),
 			}, &result)
 			if err != nil {
-				return err
+				return refusedFile(what+" "+args[0], liveRules, err)
 			}
-			return t.printWrite(what+" "+args[0], &result)
+			return t.printWrite(liveRules, &result)
 		},
 	}
 	o.flags(cmd)

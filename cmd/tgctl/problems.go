@@ -57,13 +57,25 @@ func inFile(file string, err error) error {
 	return err
 }
 
-// refusedFile gives the faults of a refusal the name of the file that was sent.
-func refusedFile(file string, err error) error {
+// liveRules stands for the name of a file where faults are in the live rules and not in what was sent.
+const liveRules = "rules"
+
+// refusedFile gives the faults of a refusal the name of the file that was sent, or of whatever else was asked for; where
+// they are in the rule document, the document's.
+func refusedFile(file, document string, err error) error {
 	var answer *api.Error
 	var f *failure
-	if errors.As(err, &f) && errors.As(err, &answer) && len(answer.Problems) > 0 {
-		return &failure{f.code, fmt.Errorf("%s: nothing was changed; %w", answer.Detail,
-			&fileError{file, answer.Problems})}
+	if !errors.As(err, &f) || !errors.As(err, &answer) || len(answer.Problems) == 0 {
+		return err
 	}
-	return err
+	var b strings.Builder
+	b.WriteString(answer.Detail)
+	for _, p := range answer.Problems {
+		place := file
+		if strings.HasPrefix(p.Path, "services[") {
+			place = document
+		}
+		b.WriteString("\n" + problemLine(place, "", p))
+	}
+	return &failure{f.code, errors.New(b.String())}
 }

@@ -145,9 +145,9 @@ lifted. With --pinned keep they stay where they are, and only new sessions go to
 				method: "PUT", path: api.OverridePath(args[0]), change: t.by(reason),
 			}.with(rules.Override{Version: args[1], Pinned: pinned, Reason: reason}), &result)
 			if err != nil {
-				return err
+				return refusedFile("override of "+args[0], liveRules, err)
 			}
-			return t.printWrite("override of "+args[0], &result)
+			return t.printWrite(liveRules, &result)
 		},
 	}
 	cmd.Flags().StringVar(&pinned, "pinned", "", "what happens to sessions pinned elsewhere: move or keep")
@@ -165,9 +165,9 @@ lifted. With --pinned keep they stay where they are, and only new sessions go to
 				method: "DELETE", path: api.OverridePath(args[0]), change: t.by(lifted.reason),
 			}, &result)
 			if err != nil {
-				return err
+				return refusedFile("override of "+args[0], liveRules, err)
 			}
-			return t.printWrite("override of "+args[0], &result)
+			return t.printWrite(liveRules, &result)
 		},
 	}
 	lifted.reasonFlag(lift)
