@@ -122,7 +122,7 @@ func TestAgainstTheServer(t *testing.T) {
 	step(exitDone, `^lists/pilot-tellers changed: 0 values added, 1 removed\n- 9001/0002\nrevision 7 is live\n$`,
 		"restore", "3", "--part", "lists/pilot-tellers")
 	step(exitRefused, `^tgctl: .*99`, "restore", "99")
-	step(exitDone, `\n4         .*  wang    overrides/counter  过账失败\n3         .*  wang    rules              试点 50%\n`+
+	step(exitDone, `\n4         .*  wang    overrides/counter    过账失败\n3         .*  wang    rules                试点 50%\n`+
 		`tgctl: there are older ones; see them with tgctl history --before 3\n$`, "history", "--limit", "5")
 
 	begin := time.Now()
