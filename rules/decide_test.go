@@ -21,14 +21,6 @@ func testSchema() *Schema {
 	}, []string{"counter", "mobile"}, true)
 }
 
-const (
-	atLegalEntity = iota
-	atBranch
-	atTeller
-	atSession
-	atChannel
-)
-
 // testInputs is the fixture of the corpus: lists, organisations and overrides.
 func testInputs(t testing.TB) Inputs {
 	t.Helper()

@@ -1,7 +1,7 @@
 package rules
 
 import (
-	"fmt"
+	"errors"
 	"strings"
 	"time"
 )
@@ -28,7 +28,7 @@ func (d Duration) String() string {
 func (d *Duration) UnmarshalText(text []byte) error {
 	parsed, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("%q is not a duration; write a number and a unit, for example 30m or 10h", text)
+		return errors.New("a duration is a number and a unit, for example 30m or 10h")
 	}
 	*d = Duration(parsed)
 	return nil
