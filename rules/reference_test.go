@@ -408,9 +408,9 @@ func (g generator) standing() Standing {
 // TestAgainstReference compares the decision, its explanation and the warnings with the reference on random documents.
 func TestAgainstReference(t *testing.T) {
 	t.Parallel()
-	documents := 1500
+	documents := 400
 	if testing.Short() {
-		documents = 150
+		documents = 50
 	}
 	in := testInputs(t)
 	for seed := range documents {
