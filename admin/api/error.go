@@ -35,8 +35,8 @@ type Error struct {
 	Instance string `json:"instance,omitempty" doc:"path of the request"`
 	// Problems lists every fault of what was sent, in the order of its text.
 	Problems []problem.Problem `json:"problems,omitempty" doc:"every fault of what was sent"`
-	// Revision is the head revision, with CodeStaleRevision and CodeRevisionRequired.
-	Revision *uint64 `json:"revision,omitempty" doc:"the head revision, where If-Match was stale or missing"`
+	// Revision is the head revision, also in the ETag: where If-Match was stale or missing, or what was named is not there.
+	Revision *uint64 `json:"revision,omitempty" doc:"the head revision, where If-Match was stale or missing or what was named is absent"`
 }
 
 // Error prints the detail and below it one problem a line.
