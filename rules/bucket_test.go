@@ -71,7 +71,8 @@ func plainBucket(salt, attribute, outer, value string) (hash uint64, bucket int)
 }
 
 var (
-	vectorLine  = regexp.MustCompile("(?m)^\\| `(.+?)` \\| `(.+?)` \\| (?:`(.+?)`|\\(empty\\)) \\| `(.+?)` \\| `([0-9a-f]{16})` \\| (\\d+) \\|$")
+	vectorLine = regexp.MustCompile("(?m)^\\| `(.+?)` \\| `(.+?)` \\| (?:`(.+?)`|\\(empty\\)) \\| `(.+?)` " +
+		"\\| `([0-9a-f]{16})` \\| (\\d+) \\|$")
 	vectorInput = regexp.MustCompile(`(?m)^    ((?:[0-9a-f]{2} ?)+)$`)
 )
 

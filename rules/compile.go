@@ -40,6 +40,7 @@ func Compile(d *Document, in Inputs) (*RuleSet, error) {
 	if len(c.problems) > 0 {
 		return nil, c.inOrder(c.problems)
 	}
+	set.matches.sort()
 	for i := range set.services {
 		c.reviewService(element("services", labels[i]), &set.services[i])
 	}
@@ -74,18 +75,31 @@ func (c *compiler) problem(path, remedy, message string) problem.Problem {
 	return p
 }
 
-// inOrder sorts by the place in the text; what has none, because it is not about the text, comes last.
+// maxProblems is how many problems of one document are spelled out.
+const maxProblems = 1000
+
+// inOrder sorts by the place in the text; what has none, because it is not about the text, comes last. Of very many it
+// keeps the first.
 func (c *compiler) inOrder(list problem.List) problem.List {
-	if c.source == nil {
-		return list
+	if c.source != nil {
+		sortByPlace(list)
 	}
+	if more := len(list) - maxProblems; more > 0 {
+		list = append(list[:maxProblems:maxProblems], problem.Problem{
+			Message: fmt.Sprintf("%d more were found", more),
+			Remedy:  "correct those above first",
+		})
+	}
+	return list
+}
+
+func sortByPlace(list problem.List) {
 	slices.SortStableFunc(list, func(a, b problem.Problem) int {
 		if a.Line == 0 || b.Line == 0 {
 			return cmp.Compare(min(b.Line, 1), min(a.Line, 1))
 		}
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return list
 }
 
 // element returns the path of an element of a sequence.
@@ -144,6 +158,15 @@ func (c *compiler) unknownOverrides(services []string) {
 				"an override is in force for service %q, which the document does not have", name)
 		}
 	}
+}
+
+// firsts returns where each value occurs first.
+func firsts(values []string) map[string]int {
+	at := make(map[string]int, len(values))
+	for i, value := range slices.Backward(values) {
+		at[value] = i
+	}
+	return at
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

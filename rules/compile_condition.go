@@ -256,6 +256,7 @@ func (c *compiler) method(at string, from []string) condition {
 	if len(from) == 0 {
 		c.fault(at, "write at least one, for example GET", "the list of methods is empty")
 	}
+	first := firsts(from)
 	for i, method := range from {
 		place := oneOrManyElement(at, i, from)
 		upper := strings.ToUpper(method)
@@ -264,7 +265,7 @@ func (c *compiler) method(at string, from []string) condition {
 			c.fault(place, "write one as requests have it, for example GET", "%q is not a method", method)
 		case upper != method:
 			c.fault(place, "write "+strconv.Quote(upper), "method %q is not in upper case, as methods are", method)
-		case slices.Contains(from[:i], method):
+		case first[method] < i:
 			c.fault(place, "remove one of them", "method %q occurs twice", method)
 		}
 	}
@@ -331,9 +332,10 @@ func (c *compiler) headerTest(at string, from *HeaderTest) condition {
 		if len(from.In) == 0 {
 			c.fault(at+".in", "write at least one value", "the list of values is empty")
 		}
+		first := firsts(from.In)
 		for i, value := range from.In {
 			c.headerValue(element(at+".in", i), value)
-			if slices.Contains(from.In[:i], value) {
+			if first[value] < i {
 				c.fault(element(at+".in", i), "remove one of them", "value %q occurs twice", value)
 			}
 		}
@@ -360,6 +362,7 @@ func (c *compiler) sourceTest(at string, from []string) condition {
 		c.fault(at, "write at least one, for example 10.20.0.0/14", "the list of client addresses is empty")
 	}
 	to := &sourceIn{}
+	seen := make(map[netip.Prefix]bool, len(from))
 	for i, written := range from {
 		place := oneOrManyElement(at, i, from)
 		prefix, err := netip.ParsePrefix(written)
@@ -374,9 +377,10 @@ func (c *compiler) sourceTest(at string, from []string) condition {
 				"range %q has bits set behind its prefix", written)
 		case prefix.Addr().Is4In6():
 			c.fault(place, "write it as IPv4", "range %q is IPv4 written as IPv6", written)
-		case slices.Contains(to.prefixes, prefix):
+		case seen[prefix]:
 			c.fault(place, "remove one of them", "range %q occurs twice", written)
 		default:
+			seen[prefix] = true
 			to.prefixes = append(to.prefixes, prefix)
 		}
 	}

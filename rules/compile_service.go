@@ -77,12 +77,13 @@ func (c *compiler) match(at string, from *Match, to *CompiledService, table *mat
 		prefix = "/"
 	}
 	sound := c.path(at+".pathPrefix", prefix, true)
+	first := firsts(from.Frontends)
 	for i, frontend := range from.Frontends {
 		place := element(at+".frontends", i)
 		switch {
 		case frontend == "":
 			c.fault(place, "name it, or remove the entry", "the frontend has no name")
-		case slices.Contains(from.Frontends[:i], frontend):
+		case first[frontend] < i:
 			c.fault(place, "remove one of them", "frontend %q occurs twice", frontend)
 		case !slices.Contains(c.in.Schema.frontends, frontend):
 			c.warn(place, "correct the name, or add the frontend to the process settings",
@@ -90,6 +91,7 @@ func (c *compiler) match(at string, from *Match, to *CompiledService, table *mat
 		}
 	}
 	hosts := make([]string, 0, len(from.Hosts))
+	seen := make(map[string]bool, len(from.Hosts))
 	for i, host := range from.Hosts {
 		place := element(at+".hosts", i)
 		lower := strings.ToLower(host)
@@ -97,9 +99,10 @@ func (c *compiler) match(at string, from *Match, to *CompiledService, table *mat
 		case !isHost(strings.TrimPrefix(lower, "*.")):
 			c.fault(place, `write a name without port and scheme, for example "counter.bank.example" or "*.bank.example"`,
 				"%q is not a host", host)
-		case slices.Contains(hosts, lower):
+		case seen[lower]:
 			c.fault(place, "remove one of them", "host %q occurs twice", host)
 		default:
+			seen[lower] = true
 			hosts = append(hosts, lower)
 		}
 	}

@@ -119,10 +119,11 @@ func (c *compiler) pods(at string, from *Pods, to *CompiledVersion) {
 			PodLabels: maps.Clone(from.Kubernetes.PodLabels),
 		}
 	case len(from.Static) > 0:
-		to.addrs = make([]netip.AddrPort, 0, len(from.Static))
+		seen := make(map[netip.AddrPort]bool, len(from.Static))
 		for i, written := range from.Static {
-			c.static(element(at+".static", i), written, to)
+			c.static(element(at+".static", i), written, seen)
 		}
+		to.addrs = slices.SortedFunc(maps.Keys(seen), netip.AddrPort.Compare)
 	case from.Static != nil:
 		c.fault(at+".static", `write at least one, for example "10.2.0.7:8080"; to take the version out, disable it`,
 			"the version has no addresses")
@@ -131,7 +132,8 @@ func (c *compiler) pods(at string, from *Pods, to *CompiledVersion) {
 	}
 }
 
-func (c *compiler) static(at, written string, to *CompiledVersion) {
+// static checks one address and enters it into seen.
+func (c *compiler) static(at, written string, seen map[netip.AddrPort]bool) {
 	addr, err := netip.ParseAddrPort(written)
 	const remedy = `write address:port, for example "10.2.0.7:8080" or "[fd00::7]:8080"`
 	switch {
@@ -145,10 +147,10 @@ func (c *compiler) static(at, written string, to *CompiledVersion) {
 		c.fault(at, remedy, "%q has port 0", written)
 	case addr.Addr().IsUnspecified() || addr.Addr().IsMulticast():
 		c.fault(at, "write the address of a pod", "%q is not the address of a pod", written)
-	case slices.Contains(to.addrs, addr):
+	case seen[addr]:
 		c.fault(at, "remove one of them", "address %q occurs twice", written)
 	default:
-		to.addrs = append(to.addrs, addr)
+		seen[addr] = true
 	}
 }
 

@@ -34,8 +34,8 @@ type matchTable struct {
 	any   reaches
 }
 
-// A reach is the part of the requests that one service asks for under one host. reaches are ordered from the longest prefix to the
-// shortest.
+// A reach is the part of the requests that one service asks for under one host. reaches are ordered from the longest
+// prefix to the shortest.
 type (
 	reach struct {
 		prefix    string
@@ -74,8 +74,8 @@ func (c *reach) overlaps(other *reach) (frontend string, overlap bool) {
 	return "", false
 }
 
-// add enters a reach for one host as it was written in lower case, "" for any, unless an equally specific one is there;
-// then it returns that one and the frontend on which they overlap.
+// add enters a reach for one host in lower case, "" for any, unless an equally specific one is there; then it returns
+// that one and the frontend on which they overlap. The table finds nothing before it is sorted.
 func (t *matchTable) add(host string, c reach) (before *reach, frontend string) {
 	at, name := &t.any, ""
 	var by map[string]reaches
@@ -94,9 +94,19 @@ func (t *matchTable) add(host string, c reach) (before *reach, frontend string) 
 		}
 	}
 	*at = append(*at, c)
-	slices.SortStableFunc(*at, func(a, b reach) int { return cmp.Compare(len(b.prefix), len(a.prefix)) })
 	if by != nil {
 		by[name] = *at
 	}
 	return nil, ""
+}
+
+// sort puts the longest prefixes first.
+func (t *matchTable) sort() {
+	byLength := func(a, b reach) int { return cmp.Compare(len(b.prefix), len(a.prefix)) }
+	slices.SortStableFunc(t.any, byLength)
+	for _, by := range [...]map[string]reaches{t.exact, t.below} {
+		for _, r := range by {
+			slices.SortStableFunc(r, byLength)
+		}
+	}
 }

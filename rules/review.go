@@ -1,6 +1,9 @@
 package rules
 
-import "slices"
+import (
+	"iter"
+	"slices"
+)
 
 // Review finds what is legal but probably not meant. Every warning is true; not everything that deserves one is found.
 
@@ -124,32 +127,49 @@ const (
 	pathTopic
 )
 
-// conflict returns why the parts of an all cannot hold together. Where one part leaves its topic only a few values,
-// the others that look at the same topic are tried on each of them.
+// conflict returns why the parts of an all cannot hold together, empty if that is not known. Where one part leaves its
+// topic only a few values, the others that look at the same topic are tried on each of them.
 func conflict(parts []condition) string {
-	topics := make([]topic, len(parts))
-	for i, part := range parts {
-		topics[i] = topicOf(part)
-	}
-	for i, part := range parts {
-		values, finite := possible(part)
-		if !finite {
-			continue
+	byTopic := make(map[topic][]condition)
+	var order []topic
+	for _, part := range parts {
+		about := topicOf(part)
+		if byTopic[about] == nil {
+			order = append(order, about)
 		}
-		left := slices.ContainsFunc(values, func(value string) bool {
-			q := topics[i].query(value)
-			for j := range parts {
-				if topics[j] == topics[i] && !parts[j].holds(q) {
-					return false
-				}
-			}
-			return true
-		})
-		if !left {
-			return "its tests of " + topics[i].name + " contradict each other"
+		byTopic[about] = append(byTopic[about], part)
+	}
+	for _, about := range order {
+		if about.kind != manyTopics && !reconcilable(about, byTopic[about]) {
+			return "its tests of " + about.name + " contradict each other"
 		}
 	}
 	return ""
+}
+
+// maxTried is how many values are tried on how many conditions before a conflict counts as not found.
+const maxTried = 100_000
+
+// reconcilable reports whether all conditions, which look at one topic, can hold for one value, or whether that is not
+// known.
+func reconcilable(about topic, conditions []condition) bool {
+	var values iter.Seq[string]
+	fewest := maxTried / len(conditions)
+	for _, c := range conditions {
+		if these, n := possible(c); these != nil && n <= fewest {
+			values, fewest = these, n
+		}
+	}
+	if values == nil {
+		return true
+	}
+	for value := range values {
+		q := about.query(value)
+		if !slices.ContainsFunc(conditions, func(c condition) bool { return !c.holds(q) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // query returns a request of which only the topic is known.
@@ -210,32 +230,28 @@ func commonTopic(parts []condition) topic {
 	return common
 }
 
-// maxTried is how long a list may be for its values to be tried one by one.
-const maxTried = 10_000
-
-// possible returns the only values of c's topic with which c can hold; "" stands for a missing attribute.
-func possible(c condition) (values []string, finite bool) {
+// possible returns the only values of c's topic with which c can hold, and their number; "" stands for a missing
+// attribute. It returns nil if there is no end of them.
+func possible(c condition) (values iter.Seq[string], n int) {
 	switch c := c.(type) {
 	case *attributeIs:
-		return []string{c.value}, true
+		return slices.Values([]string{c.value}), 1
 	case *attributeIn:
-		return c.values, true
+		return slices.Values(c.values), len(c.values)
 	case *attributeInList:
-		if c.list.Len() <= maxTried {
-			return c.list.Values(), true
-		}
+		return c.list.All(), c.list.Len()
 	case *attributePresent:
 		if !c.want {
-			return []string{""}, true
+			return slices.Values([]string{""}), 1
 		}
 	case notOf:
 		if present, ok := c.inner.(*attributePresent); ok && present.want {
-			return []string{""}, true
+			return slices.Values([]string{""}), 1
 		}
 	case *methodIn:
-		return c.methods, true
+		return slices.Values(c.methods), len(c.methods)
 	case *pathIs:
-		return []string{c.path}, true
+		return slices.Values([]string{c.path}), 1
 	}
-	return nil, false
+	return nil, 0
 }

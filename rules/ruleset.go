@@ -98,7 +98,7 @@ func (v *CompiledVersion) Name() string { return v.name }
 // State returns StateActive, StateDraining or StateDisabled.
 func (v *CompiledVersion) State() string { return v.state }
 
-// Static returns the static addresses, nil if pods are found through Kubernetes. They must not be modified.
+// Static returns the static addresses in ascending order, nil if pods are found through Kubernetes. They must not be modified.
 func (v *CompiledVersion) Static() []netip.AddrPort { return v.addrs }
 
 // Kubernetes returns the Kubernetes selection, nil if the pods are static. It must not be modified.
