@@ -56,20 +56,30 @@ func tell(name, value string, present, holds bool, yes, no string) ConditionExpl
 	return e
 }
 
+// tellOneOf explains a test of whether something is one of some values.
+func tellOneOf(name, value string, present, holds bool, values ...string) ConditionExplanation {
+	if len(values) > 1 {
+		return tell(name, value, present, holds, "is one of "+listing(values), "is not one of "+listing(values))
+	}
+	if holds {
+		return ConditionExplanation{Holds: true, Text: name + " is " + shown(value)}
+	}
+	return tell(name, value, present, false, "", "is not "+shown(values[0]))
+}
+
 func (a attributeRef) tell(q *Query, holds bool, yes, no string) ConditionExplanation {
 	value := a.of(q)
 	return tell(a.name, value, value != "", holds, yes, no)
 }
 
 func (c *attributeIs) explain(q *Query) ConditionExplanation {
-	if c.holds(q) {
-		return ConditionExplanation{Holds: true, Text: c.name + " is " + shown(c.value)}
-	}
-	return c.tell(q, false, "", "is not "+shown(c.value))
+	value := c.of(q)
+	return tellOneOf(c.name, value, value != "", c.holds(q), c.value)
 }
 
 func (c *attributeIn) explain(q *Query) ConditionExplanation {
-	return c.tell(q, c.holds(q), "is one of "+listing(c.values), "is not one of "+listing(c.values))
+	value := c.of(q)
+	return tellOneOf(c.name, value, value != "", c.holds(q), c.values...)
 }
 
 func (c *attributeInList) explain(q *Query) ConditionExplanation {
@@ -131,8 +141,7 @@ func (c *bucketBelow) explain(q *Query) ConditionExplanation {
 }
 
 func (c *methodIn) explain(q *Query) ConditionExplanation {
-	return tell("method", q.Method, q.Method != "", c.holds(q),
-		"is one of "+listing(c.methods), "is not one of "+listing(c.methods))
+	return tellOneOf("method", q.Method, q.Method != "", c.holds(q), c.methods...)
 }
 
 func tellPath(q *Query, holds bool, yes, no string) ConditionExplanation {
@@ -140,7 +149,7 @@ func tellPath(q *Query, holds bool, yes, no string) ConditionExplanation {
 }
 
 func (c *pathIs) explain(q *Query) ConditionExplanation {
-	return tellPath(q, c.holds(q), "is the path wanted", "is not "+shown(c.path))
+	return tellOneOf("path", q.Path, true, c.holds(q), c.path)
 }
 
 func (c *pathUnder) explain(q *Query) ConditionExplanation {
@@ -157,7 +166,8 @@ func (h headerRef) tell(q *Query, holds bool, yes, no string) ConditionExplanati
 }
 
 func (c *headerIn) explain(q *Query) ConditionExplanation {
-	return c.tell(q, c.holds(q), "is one of "+listing(c.values), "is not one of "+listing(c.values))
+	value, found := c.of(q)
+	return tellOneOf("header "+string(c.headerRef), value, found, c.holds(q), c.values...)
 }
 
 func (c *headerMatches) explain(q *Query) ConditionExplanation {
