@@ -135,3 +135,30 @@ func TestSplitWithoutItsAttributes(t *testing.T) {
 	require.Equal(t, "v2", d.Version.Name())
 	require.Equal(t, BucketOf("loan", "branch", "9001", "3201"), d.Bucket, "the next of by")
 }
+
+// TestBoundsAreHalfOpen moves each bound past the published bucket 7898 of teller 9001/0001.
+func TestBoundsAreHalfOpen(t *testing.T) {
+	t.Parallel()
+	below := func(n int) Rule {
+		return Rule{Name: "below", Then: Outcome{Version: "v2"},
+			When: &Condition{Bucket: &Bucket{By: []string{"teller"}, Below: n, Salt: "loan-2026-11"}}}
+	}
+	tests := []struct {
+		name string
+		rule Rule
+		want string
+	}{
+		{"second ends at it", shares("canary", "loan-2026-11", 2102, 7898), "v1"},
+		{"second ends behind it", shares("canary", "loan-2026-11", 2101, 7899), "v2"},
+		{"third begins at it", shares("canary", "loan-2026-11", 7898, 0, 2102), "v4"},
+		{"third begins behind it", shares("canary", "loan-2026-11", 7899, 0, 2101), "v1"},
+		{"below ends at it", below(7898), "v1"},
+		{"below ends behind it", below(7899), "v2"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, test.want, assigned(t, 2, test.rule)[1])
+		})
+	}
+}
