@@ -408,3 +408,9 @@ func TestTerminationLosesNoRequest(t *testing.T) {
 	}
 	assert.Equal(t, done.Load(), logged)
 }
+
+func TestInterruptDoesNotWaitForTheLoadBalancer(t *testing.T) {
+	dir := t.TempDir()
+	r := start(t, dir, strings.Replace(settings(dir, ""), "delay: 300ms", "delay: 1h", 1))
+	r.terminate(syscall.SIGINT)
+}

@@ -206,7 +206,9 @@ func servePods(t *testing.T, version string, n int) *versionPods {
 }
 
 // static prints the pods as a document's static pod set.
-func (p *versionPods) static() string { return `{static: ["` + strings.Join(p.addresses, `", "`) + `"]}` }
+func (p *versionPods) static() string {
+	return `{static: ["` + strings.Join(p.addresses, `", "`) + `"]}`
+}
 
 // get sends one channel request and returns the version that answered. headers come in pairs.
 func (r *running) get(client *http.Client, path string, headers ...string) string {
