@@ -138,7 +138,7 @@ func (s *Server) changeFrom(ctx context.Context, head store.Revision, state *con
 	result := api.WriteResult{
 		Revision: revision.Seq,
 		Changed:  revision.Seq != head.Seq,
-		Warnings: slices.Concat(e.warnings, compiled.Warnings()),
+		Warnings: slices.Concat(e.warnings, s.news(&e, head, compiled.Warnings())),
 	}
 	if result.Changed {
 		result.Changes = diffParts(e.parts(), state, next)
@@ -147,6 +147,17 @@ func (s *Server) changeFrom(ctx context.Context, head store.Revision, state *con
 	}
 	status := s.applied(ctx, &result)
 	return &changed{Status: status, ETag: api.ETag(revision.Seq), Body: result}, nil
+}
+
+// news leaves of a state's warnings those that the edit may have caused: all if it wrote the rules, else those that do
+// not hold at head already. Somebody who pulls an override at 2 a.m. is not told of a list that nobody uses.
+func (s *Server) news(e *edit, head store.Revision, warnings problem.List) problem.List {
+	current := s.Live.Current()
+	if _, rewritten := e.set[content.RulesPart]; rewritten || current == nil || current.Revision.Seq != head.Seq {
+		return warnings
+	}
+	known := current.Rules.Warnings()
+	return slices.DeleteFunc(slices.Clone(warnings), func(w problem.Problem) bool { return slices.Contains(known, w) })
 }
 
 // advised returns the problems of err with another remedy, unless that is empty.

@@ -71,6 +71,19 @@ func TestOverrideNeedsNoRevisionAndSurvivesDocuments(t *testing.T) {
 	require.False(t, decode[api.WriteResult](t, r.do("DELETE", api.OverridePath("counter"), "")).Changed)
 }
 
+// TestOldWarningsAreNotRepeated: a call that does not write the rules tells only what it brought about itself.
+func TestOldWarningsAreNotRepeated(t *testing.T) {
+	t.Parallel()
+	r := newBank(t)
+	unused := decode[api.WriteResult](t, r.do("PUT", api.ListPath("unused"), `{"attribute":"teller","values":[]}`, "If-Match", r.etag()))
+	require.Len(t, unused.Warnings, 1, "the list that this call brought in")
+	lever := decode[api.WriteResult](t, r.do("PUT", api.OverridePath("counter"), `{"version":"v2","pinned":"move","reason":"now"}`))
+	require.Empty(t, lever.Warnings)
+	rewritten := decode[api.WriteResult](t, r.do("PUT", api.RulesPath, read(t, "testdata/rules.yaml")+"# again\n",
+		"If-Match", r.etag(), "Content-Type", api.YAML))
+	require.NotEmpty(t, rewritten.Warnings, "whoever writes the rules is told everything")
+}
+
 // TestOverridesAmongOtherWriters: the lever is pulled although lists are uploaded all the time.
 func TestOverridesAmongOtherWriters(t *testing.T) {
 	t.Parallel()

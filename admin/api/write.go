@@ -13,7 +13,7 @@ type WriteResult struct {
 	Applied  bool   `json:"applied" doc:"this replica runs the revision"`
 	// NotApplied says why not, empty if Applied.
 	NotApplied string            `json:"notApplied,omitempty" doc:"why the revision does not run here"`
-	Warnings   []problem.Problem `json:"warnings,omitempty" doc:"legal but probably not meant"`
+	Warnings   []problem.Problem `json:"warnings,omitempty" doc:"legal but probably not meant; where the rules were not written, only what the call brought about"`
 	Changes    []PartDiff        `json:"changes,omitempty" doc:"what the call changed"`
 }
 

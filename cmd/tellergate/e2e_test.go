@@ -414,3 +414,42 @@ func TestInterruptDoesNotWaitForTheLoadBalancer(t *testing.T) {
 	r := start(t, dir, strings.Replace(settings(dir, ""), "delay: 300ms", "delay: 1h", 1))
 	r.terminate(syscall.SIGINT)
 }
+
+// TestExplainReadsPathsAsTheDataPlaneDoes: what explain says of a path is what happens to a request with that path.
+func TestExplainReadsPathsAsTheDataPlaneDoes(t *testing.T) {
+	v1, v2 := servePods(t, "v1", 1), servePods(t, "v2", 1)
+	r := start(t, t.TempDir(), settings(t.TempDir(), ""))
+	r.putRules(fmt.Sprintf(`
+services:
+  - name: counter
+    default: v1
+    versions:
+      - {name: v1, pods: %s}
+      - {name: v2, pods: %s}
+    rules:
+      - {name: eod, priority: 1, when: {path: {prefix: /teller/eod}}, then: {version: v2}}
+`, v1.static(), v2.static()))
+	for _, path := range []string{
+		"/", "/teller/eod", "/teller/eodx", "/teller/eod/", "/teller//eod", "/teller/./eod/x", "/teller/x/../eod", "/teller/%65od",
+		"/teller/eod?x=/a", "/x/../teller/eod", "/teller%2feod", "/Teller/eod", "/teller/eod/..", "/teller/eod/../../teller/eod/%E7%BD%91",
+	} {
+		connection, err := net.Dial("tcp", r.frontend)
+		require.NoError(t, err)
+		_, err = fmt.Fprintf(connection, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path)
+		require.NoError(t, err)
+		answer, err := io.ReadAll(connection)
+		connection.Close()
+		require.NoError(t, err)
+		body, err := json.Marshal(map[string]string{"path": path})
+		require.NoError(t, err)
+		_, explained := r.call(http.MethodPost, "/api/v1/explain", "application/json", body)
+		var said struct{ Version string }
+		require.NoError(t, json.Unmarshal(explained, &said), "%s", explained)
+		status, _, _ := strings.Cut(string(answer), "\r\n")
+		if strings.Contains(status, " 200 ") {
+			assert.True(t, strings.HasSuffix(string(answer), said.Version), "%s: explain says %q, the request got %q", path, said.Version, answer)
+		} else {
+			assert.Contains(t, status, " 400 ", "%s", path)
+		}
+	}
+}
