@@ -3,6 +3,7 @@ package session_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -259,4 +260,28 @@ func BenchmarkMemoryClaimNew(b *testing.B) {
 	for i := range b.N {
 		m.Claim([]session.Key{key(i)}, pin)
 	}
+}
+
+// BenchmarkMemoryFull tells what a million keys of half a million sessions cost: memory for each key, and the time of
+// the operator's calls, which look at every key.
+func BenchmarkMemoryFull(b *testing.B) {
+	const sessions = 500_000
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	m := session.NewMemory(2*sessions, nil)
+	for i := range sessions {
+		teller := fmt.Sprintf("9001/%06d", i)
+		pin := pinFrom(time.Now(), time.Hour)
+		pin.Subject, pin.Branch = teller, "9001/3201"
+		m.Claim([]session.Key{key(i), {Service: "counter", Attribute: "teller", Value: teller}}, pin)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	kept, _ := m.Keys()
+	b.ResetTimer()
+	for range b.N {
+		m.Counts()
+	}
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(kept), "B/key")
 }
