@@ -7,7 +7,9 @@ package problem
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // A Problem is one fault. Message is a full clause that names the offending value; Remedy says what to do about it.
@@ -63,18 +65,28 @@ func (l List) Err() error {
 	return l
 }
 
+// maxLabel bounds the names that serve as labels, in bytes. No name that anything of tellergate accepts is longer.
+const maxLabel = 256
+
 // Elements gives each element of a sequence the label by which a Path addresses it: its name where it is the first
-// with that name, else its index.
+// with that name, else its index. A name that would make a path unreadable (very long, with brackets or with what
+// cannot be printed) is none.
 func Elements(names []string) []string {
 	seen := make(map[string]bool, len(names))
 	labels := make([]string, len(names))
 	for i, name := range names {
-		if name == "" || seen[name] {
-			labels[i] = fmt.Sprint(i)
+		if !isLabel(name) || seen[name] {
+			labels[i] = strconv.Itoa(i)
 			continue
 		}
 		seen[name] = true
 		labels[i] = name
 	}
 	return labels
+}
+
+func isLabel(name string) bool {
+	return name != "" && len(name) <= maxLabel && !strings.ContainsFunc(name, func(r rune) bool {
+		return r == '[' || r == ']' || !unicode.IsPrint(r)
+	})
 }

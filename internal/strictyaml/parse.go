@@ -2,12 +2,13 @@ package strictyaml
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
-	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -15,7 +16,10 @@ import (
 	"tellergate/internal/problem"
 )
 
-var syntaxErrorLine = regexp.MustCompile(`^(?:yaml: )?line (\d+): `)
+const byteOrderMark = "\ufeff"
+
+// syntaxErrorLine is what the parser puts in front of its errors.
+var syntaxErrorLine = regexp.MustCompile(`^(yaml: )?(line \d+: )?`)
 
 // parse returns the root node of the only document in data, nil if there is none.
 func parse(data []byte) (*yaml.Node, *problem.Problem) {
@@ -25,16 +29,23 @@ func parse(data []byte) (*yaml.Node, *problem.Problem) {
 			Remedy:  "move long sets of values into lists",
 		}
 	}
-	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if fault := checkText(data); fault != nil {
 		return nil, fault
 	}
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	data = bytes.TrimPrefix(data, []byte(byteOrderMark))
+	if looksLikeJSON(data) && json.Valid(data) {
+		return readJSON(data)
+	}
+	if fault := checkCharacters(data); fault != nil {
+		return nil, fault
+	}
+	lines := &lineReader{rest: data, line: 1}
+	decoder := yaml.NewDecoder(lines)
 	var document yaml.Node
 	if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
 		return nil, nil
 	} else if err != nil {
-		return nil, syntaxFault(err)
+		return nil, syntaxFault(err, lines.line)
 	}
 	var second yaml.Node
 	if err := decoder.Decode(&second); err == nil {
@@ -43,7 +54,7 @@ func parse(data []byte) (*yaml.Node, *problem.Problem) {
 			Message: "a second document begins here", Remedy: "keep one document in a file: remove the --- line",
 		}
 	} else if !errors.Is(err, io.EOF) {
-		return nil, syntaxFault(err)
+		return nil, syntaxFault(err, lines.line)
 	}
 	if len(document.Content) == 0 {
 		return nil, nil
@@ -55,41 +66,100 @@ func parse(data []byte) (*yaml.Node, *problem.Problem) {
 	return root, nil
 }
 
-// checkText finds the first byte that is not UTF-8 text.
+// checkText finds the first byte that is not UTF-8.
 func checkText(data []byte) *problem.Problem {
-	line, column := 1, 1
+	if utf8.Valid(data) {
+		return nil
+	}
+	at := cursor{1, 1}
 	for i := 0; i < len(data); {
 		c, size := utf8.DecodeRune(data[i:])
 		if c == utf8.RuneError && size == 1 {
 			return &problem.Problem{
-				Line: line, Column: column,
+				Line: at.line, Column: at.column,
 				Message: fmt.Sprintf("byte %#02x at offset %d is not UTF-8", data[i], i),
 				Remedy:  "save the text as UTF-8",
 			}
 		}
-		if c == 0 {
-			return &problem.Problem{
-				Line: line, Column: column,
-				Message: fmt.Sprintf("there is a NUL character at offset %d", i), Remedy: "save the text as UTF-8",
-			}
-		}
-		if column++; c == '\n' {
-			line, column = line+1, 1
-		}
 		i += size
+		if c != '\ufeff' || i > size {
+			at.pass(c, data[i:])
+		}
 	}
 	return nil
 }
 
-// syntaxFault turns the parser's error into a problem.
-func syntaxFault(err error) *problem.Problem {
-	text := err.Error()
-	p := &problem.Problem{Remedy: "check indentation, quotes and brackets there and just above"}
-	if at := syntaxErrorLine.FindStringSubmatch(text); at != nil {
-		p.Line, _ = strconv.Atoi(at[1]) // digits by the expression
-		p.Column = 1
-		text = text[len(at[0]):]
+// checkCharacters finds the first character that YAML allows nowhere; the parser would not say where.
+func checkCharacters(data []byte) *problem.Problem {
+	at := cursor{1, 1}
+	for i := 0; i < len(data); {
+		c, size := utf8.DecodeRune(data[i:])
+		switch {
+		case c == '\t', c == '\n', c == '\r', c == '\u0085':
+		case unicode.IsControl(c), c == '\ufeff', c == '\ufffe', c == '\uffff':
+			return &problem.Problem{
+				Line: at.line, Column: at.column,
+				Message: fmt.Sprintf("the character %U must not stand in a text", c),
+				Remedy:  "remove it; in double quotes it may be written as an escape",
+			}
+		}
+		i += size
+		at.pass(c, data[i:])
 	}
-	p.Message = "the text is not YAML: " + strings.TrimPrefix(text, "yaml: ")
-	return p
+	return nil
+}
+
+// A cursor counts lines and columns as the YAML parser does.
+type cursor struct{ line, column int }
+
+// pass moves the cursor over c, behind which rest stands.
+func (at *cursor) pass(c rune, rest []byte) {
+	switch {
+	case c == '\n', c == '\u0085', c == '\u2028', c == '\u2029', c == '\r' && !bytes.HasPrefix(rest, []byte("\n")):
+		*at = cursor{at.line + 1, 1}
+	default:
+		at.column++
+	}
+}
+
+// A lineReader gives a text away line by line and so knows how far a parser has come. The parser's own errors mostly
+// do not tell, or tell the line before.
+type lineReader struct {
+	rest  []byte
+	line  int // of the last byte given away
+	ended bool
+}
+
+// Read implements io.Reader.
+func (l *lineReader) Read(p []byte) (int, error) {
+	if len(l.rest) == 0 {
+		return 0, io.EOF
+	}
+	if l.ended {
+		l.line++
+	}
+	n := bytes.IndexByte(l.rest, '\n') + 1
+	if n == 0 {
+		n = len(l.rest)
+	}
+	n = copy(p, l.rest[:n])
+	l.ended = n > 0 && l.rest[n-1] == '\n'
+	l.rest = l.rest[n:]
+	return n, nil
+}
+
+// syntaxFault turns the parser's error into a problem at the line where it stopped.
+func syntaxFault(err error, line int) *problem.Problem {
+	text := syntaxErrorLine.ReplaceAllString(err.Error(), "")
+	if strings.HasPrefix(text, "unknown anchor") {
+		return &problem.Problem{
+			Line: line, Column: 1,
+			Message: "anchors and aliases (& and *) are not read", Remedy: "write the value out",
+		}
+	}
+	return &problem.Problem{
+		Line: line, Column: 1,
+		Message: "the text is not YAML: " + text,
+		Remedy:  "check indentation, quotes and brackets there and just above",
+	}
 }

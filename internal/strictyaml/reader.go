@@ -9,14 +9,19 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
 	"tellergate/internal/problem"
 )
 
-// maxDepth bounds the nesting of a text; a rule document needs about ten levels.
-const maxDepth = 64
+const (
+	// maxDepth bounds the nesting of a text; a rule document needs about ten levels.
+	maxDepth = 64
+	// maxProblems bounds how many problems of one text are spelled out.
+	maxProblems = 1000
+)
 
 var (
 	durationType  = reflect.TypeFor[time.Duration]()
@@ -25,50 +30,51 @@ var (
 
 // A reader walks the nodes of one text and the values they are read into, side by side.
 type reader struct {
-	source   *Source
 	problems problem.List
 }
 
-func (r *reader) fault(n *yaml.Node, path, message, remedy string) {
-	r.problems = append(r.problems, problem.Problem{
-		Path: path, Line: n.Line, Column: n.Column, Message: message, Remedy: remedy,
-	})
+func (r *reader) fault(n *yaml.Node, at *trail, message, remedy string) {
+	if !r.full() {
+		r.problems = append(r.problems, problem.Problem{
+			Path: at.String(), Line: n.Line, Column: n.Column, Message: message, Remedy: remedy,
+		})
+	}
 }
 
-// read stores n, which stands at path, in v.
-func (r *reader) read(n *yaml.Node, v reflect.Value, path string, depth int) {
-	if _, known := r.source.places[path]; !known {
-		r.source.places[path] = place{n.Line, n.Column}
+// full reports whether so much is wrong that reading on is of no use.
+func (r *reader) full() bool { return len(r.problems) >= maxProblems }
+
+// read stores n, which stands at the end of the trail, in v, and its place in here.
+func (r *reader) read(n *yaml.Node, v reflect.Value, here *spot, at *trail) {
+	if r.full() {
+		return
 	}
+	here.line, here.column = int32(n.Line), int32(n.Column)
 	switch {
-	case depth > maxDepth:
-		r.fault(n, path, fmt.Sprintf("this is nested more than %d levels deep", maxDepth), "simplify it")
+	case at.depth > maxDepth:
+		r.fault(n, at, fmt.Sprintf("this is nested more than %d levels deep", maxDepth), "simplify it")
 		return
-	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		r.fault(n, path, "anchors and aliases (& and *) are not read", "write the value out")
+	case n.Kind == yaml.ScalarNode && n.Tag == "!!null" && n.Style == 0 && n.Anchor == "":
+		r.fault(n, at, "there is no value here", "give one, or leave the key out")
 		return
-	case n.Style&yaml.TaggedStyle != 0:
-		r.fault(n, path, fmt.Sprintf("tags like %s are not read", n.Tag), "leave the tag out")
-		return
-	case n.Kind == yaml.ScalarNode && n.Tag == "!!null" && n.Style == 0:
-		r.fault(n, path, "there is no value here", "give one, or leave the key out")
+	case r.ornate(n, at):
 		return
 	}
 
 	if v.Kind() == reflect.Pointer {
 		target := reflect.New(v.Type().Elem())
-		r.read(n, target.Elem(), path, depth)
+		r.read(n, target.Elem(), here, at)
 		v.Set(target)
 		return
 	}
 	if v.CanAddr() {
 		if text, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
-			if value, ok := r.text(n, path); ok {
+			if value, ok := r.text(n, at); ok {
 				var fault *Fault
 				if err := text.UnmarshalText([]byte(value)); errors.As(err, &fault) {
-					r.fault(n, path, fault.Message, fault.Remedy)
+					r.fault(n, at, fault.Message, fault.Remedy)
 				} else if err != nil {
-					r.fault(n, path, fmt.Sprintf("%q is not readable: %v", value, err), "correct the value")
+					r.fault(n, at, fmt.Sprintf("%q is not readable: %v", abridged(value), err), "correct the value")
 				}
 			}
 			return
@@ -76,116 +82,150 @@ func (r *reader) read(n *yaml.Node, v reflect.Value, path string, depth int) {
 	}
 	switch {
 	case v.Type() == durationType:
-		r.duration(n, v, path)
+		r.duration(n, v, at)
 	case v.Type() == oneOrManyType && n.Kind == yaml.ScalarNode:
-		if value, ok := r.text(n, path); ok {
+		if value, ok := r.text(n, at); ok {
 			v.Set(reflect.ValueOf(OneOrMany{value}))
 		}
 	default:
-		r.plain(n, v, path, depth)
+		r.plain(n, v, here, at)
 	}
 }
 
 // plain reads into the kinds that Go has of itself.
-func (r *reader) plain(n *yaml.Node, v reflect.Value, path string, depth int) {
+func (r *reader) plain(n *yaml.Node, v reflect.Value, here *spot, at *trail) {
 	switch v.Kind() {
 	case reflect.String:
-		if value, ok := r.text(n, path); ok {
+		if value, ok := r.text(n, at); ok {
 			v.SetString(value)
 		}
 	case reflect.Bool:
 		value, err := strconv.ParseBool(n.Value)
 		if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" || err != nil {
-			r.fault(n, path, describe(n)+" stands where true or false belongs", "write true or false, without quotes")
+			r.fault(n, at, describe(n)+" stands where true or false belongs", "write true or false, without quotes")
 			return
 		}
 		v.SetBool(value)
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		value, err := strconv.ParseInt(n.Value, 10, v.Type().Bits())
-		if n.Kind != yaml.ScalarNode || n.Tag != "!!int" || err != nil {
-			r.fault(n, path, describe(n)+" stands where a whole number belongs", "write a whole number in digits, without quotes")
-			return
-		}
-		v.SetInt(value)
+		r.integer(n, v, at)
 	case reflect.Struct:
-		r.structure(n, v, path, depth)
+		r.structure(n, v, here, at)
 	case reflect.Slice:
-		r.sequence(n, v, path, depth)
+		r.sequence(n, v, here, at)
 	case reflect.Map:
-		r.mapping(n, v, path, depth)
+		r.mapping(n, v, here, at)
 	default:
 		panic("BUG: strictyaml cannot read into " + v.Type().String())
 	}
 }
 
+// integer takes decimal digits only: 010 is eight to some and ten to others.
+func (r *reader) integer(n *yaml.Node, v reflect.Value, at *trail) {
+	value, err := strconv.ParseInt(n.Value, 10, v.Type().Bits())
+	switch {
+	case n.Kind == yaml.ScalarNode && n.Style == 0 && errors.Is(err, strconv.ErrRange):
+		r.fault(n, at, describe(n)+" is too large", "write a smaller number")
+	case n.Kind != yaml.ScalarNode || n.Tag != "!!int" || err != nil:
+		r.fault(n, at, describe(n)+" stands where a whole number belongs", "write a whole number in digits, without quotes")
+	case strconv.FormatInt(value, 10) != n.Value:
+		r.fault(n, at, describe(n)+" is not written in plain digits", fmt.Sprintf("write %d", value))
+	default:
+		v.SetInt(value)
+	}
+}
+
 // text returns the scalar n as a text, or reports why it is none.
-func (r *reader) text(n *yaml.Node, path string) (string, bool) {
+func (r *reader) text(n *yaml.Node, at *trail) (string, bool) {
 	if n.Kind != yaml.ScalarNode {
-		r.fault(n, path, describe(n)+" stands where a text belongs", "write a single value")
+		r.fault(n, at, describe(n)+" stands where a text belongs", "write a single value")
 		return "", false
 	}
 	if n.Tag != "!!str" && n.Style == 0 {
-		r.fault(n, path, describe(n)+" stands where a text belongs",
-			fmt.Sprintf("put it in quotes (%q): leading zeros count", n.Value))
+		remedy := fmt.Sprintf("put it in quotes (%q)", abridged(n.Value))
+		if n.Tag == "!!int" || n.Tag == "!!float" {
+			remedy += ": leading zeros count"
+		}
+		r.fault(n, at, describe(n)+" stands where a text belongs", remedy)
 		return "", false
 	}
 	return n.Value, true
 }
 
-func (r *reader) duration(n *yaml.Node, v reflect.Value, path string) {
+func (r *reader) duration(n *yaml.Node, v reflect.Value, at *trail) {
 	const remedy = "write a number with its unit, such as 30s, 5m or 1h30m"
 	value, err := time.ParseDuration(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil || n.Tag == "!!int" && n.Value != "0" {
-		r.fault(n, path, describe(n)+" stands where a duration belongs", remedy)
+		r.fault(n, at, describe(n)+" stands where a duration belongs", remedy)
 		return
 	}
 	v.SetInt(int64(value))
 }
 
-func (r *reader) sequence(n *yaml.Node, v reflect.Value, path string, depth int) {
+func (r *reader) sequence(n *yaml.Node, v reflect.Value, here *spot, at *trail) {
 	if n.Kind != yaml.SequenceNode {
-		r.fault(n, path, describe(n)+" stands where a sequence belongs", "write [a, b] or one item a line with a dash")
+		r.fault(n, at, describe(n)+" stands where a sequence belongs", "write [a, b] or one item a line with a dash")
 		return
 	}
 	out := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
-	names := make([]string, len(n.Content))
+	here.elements = make([]spot, len(n.Content))
+	labels := labelsOf(n.Content)
 	for i, item := range n.Content {
-		names[i] = nameOf(item)
-	}
-	for i, label := range problem.Elements(names) {
-		r.read(n.Content[i], out.Index(i), path+"["+label+"]", depth+1)
+		step := at.element(i)
+		if labels != nil && labels[i] != strconv.Itoa(i) {
+			step = at.named(labels[i])
+			if here.names == nil {
+				here.names = map[string]int{}
+			}
+			here.names[labels[i]] = i
+		}
+		r.read(item, out.Index(i), &here.elements[i], step)
 	}
 	v.Set(out)
+}
+
+// labelsOf returns the labels of a sequence's elements, nil if none has a name.
+func labelsOf(items []*yaml.Node) []string {
+	if !slices.ContainsFunc(items, func(item *yaml.Node) bool { return nameOf(item) != "" }) {
+		return nil
+	}
+	names := make([]string, len(items))
+	for i, item := range items {
+		names[i] = nameOf(item)
+	}
+	return problem.Elements(names)
 }
 
 // nameOf returns the scalar under the key name of a mapping, by which it is addressed within a sequence.
 func nameOf(n *yaml.Node) string {
 	if n.Kind == yaml.MappingNode {
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			if n.Content[i].Value == "name" && n.Content[i+1].Kind == yaml.ScalarNode {
-				return n.Content[i+1].Value
+			if value := n.Content[i+1]; n.Content[i].Value == "name" && value.Kind == yaml.ScalarNode && value.Tag != "!!null" {
+				return value.Value
 			}
 		}
 	}
 	return ""
 }
 
-// entries calls each for every key of the mapping n that is a plain text and not doubled, and reports the others.
-func (r *reader) entries(n *yaml.Node, path string, each func(key string, at, value *yaml.Node)) {
+// entries calls each for every key of the mapping n that is plain and not doubled, and reports the others.
+func (r *reader) entries(n *yaml.Node, at *trail, each func(key string, keyNode, value *yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
-		r.fault(n, path, describe(n)+" stands where a mapping belongs", "write keys with values: {key: value}")
+		r.fault(n, at, describe(n)+" stands where a mapping belongs", "write keys with values: {key: value}")
 		return
 	}
-	first := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	first := make(map[string]int, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content) && !r.full(); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		switch {
 		case key.Tag == "!!merge":
-			r.fault(key, path, "merge keys (<<) are not read", "write the keys out")
+			r.fault(key, at, "merge keys (<<) are not read", "write the keys out")
+		case r.ornate(key, at):
 		case key.Kind != yaml.ScalarNode:
-			r.fault(key, path, describe(key)+" stands where a key belongs", "write a single word")
+			r.fault(key, at, describe(key)+" stands where a key belongs", "write a single word")
+		case key.Tag == "!!null" && key.Style == 0:
+			r.fault(key, at, "there is no key here", "write one, or remove the value")
 		case first[key.Value] > 0:
-			r.fault(key, join(path, key.Value), fmt.Sprintf("the key %s is there already, in line %d", key.Value, first[key.Value]),
+			r.fault(key, at.to(key.Value), fmt.Sprintf("the key %s is there already, in line %d", keyText(key.Value), first[key.Value]),
 				"remove one of them")
 		default:
 			first[key.Value] = key.Line
@@ -194,17 +234,30 @@ func (r *reader) entries(n *yaml.Node, path string, each func(key string, at, va
 	}
 }
 
-func (r *reader) mapping(n *yaml.Node, v reflect.Value, path string, depth int) {
+// ornate reports what YAML can do with a node that is not a value.
+func (r *reader) ornate(n *yaml.Node, at *trail) bool {
+	switch {
+	case n.Kind == yaml.AliasNode || n.Anchor != "":
+		r.fault(n, at, "anchors and aliases (& and *) are not read", "write the value out")
+	case n.Style&yaml.TaggedStyle != 0:
+		r.fault(n, at, fmt.Sprintf("tags like %s are not read", abridged(n.Tag)), "leave the tag out")
+	default:
+		return false
+	}
+	return true
+}
+
+func (r *reader) mapping(n *yaml.Node, v reflect.Value, here *spot, at *trail) {
 	out := reflect.MakeMap(v.Type())
-	r.entries(n, path, func(key string, _, value *yaml.Node) {
+	r.entries(n, at, func(key string, _, value *yaml.Node) {
 		element := reflect.New(v.Type().Elem()).Elem()
-		r.read(value, element, join(path, key), depth+1)
+		r.read(value, element, here.inner(key), at.to(key))
 		out.SetMapIndex(reflect.ValueOf(key).Convert(v.Type().Key()), element)
 	})
 	v.Set(out)
 }
 
-func (r *reader) structure(n *yaml.Node, v reflect.Value, path string, depth int) {
+func (r *reader) structure(n *yaml.Node, v reflect.Value, here *spot, at *trail) {
 	if d, ok := v.Addr().Interface().(Defaulter); ok {
 		d.SetDefaults()
 	}
@@ -222,30 +275,23 @@ func (r *reader) structure(n *yaml.Node, v reflect.Value, path string, depth int
 			fields[tag] = i
 		}
 	}
-	r.entries(n, path, func(key string, at, value *yaml.Node) {
+	r.entries(n, at, func(key string, keyNode, value *yaml.Node) {
 		field, ok := fields[key]
 		if !ok && others < 0 {
-			r.fault(at, join(path, key), "the key "+key+" is not known here", suggestion(key, fields))
+			r.fault(keyNode, at.to(key), "the key "+keyText(key)+" is not known here", suggestion(key, fields))
 			return
 		}
 		if keys >= 0 {
 			v.Field(keys).Set(reflect.Append(v.Field(keys), reflect.ValueOf(key)))
 		}
 		if ok {
-			r.read(value, v.Field(field), join(path, key), depth+1)
+			r.read(value, v.Field(field), here.inner(key), at.to(key))
 			return
 		}
 		element := reflect.New(v.Field(others).Type().Elem()).Elem()
-		r.read(value, element, join(path, key), depth+1)
+		r.read(value, element, here.inner(key), at.to(key))
 		v.Field(others).SetMapIndex(reflect.ValueOf(key), element)
 	})
-}
-
-func join(path, key string) string {
-	if path == "" {
-		return key
-	}
-	return path + "." + key
 }
 
 // describe says what a node is, for the reader who meant it to be something else.
@@ -258,10 +304,7 @@ func describe(n *yaml.Node) string {
 	case yaml.AliasNode:
 		return "an alias"
 	}
-	value := n.Value
-	if len([]rune(value)) > 60 {
-		value = string([]rune(value)[:60]) + "…"
-	}
+	value := abridged(n.Value)
 	switch {
 	case n.Style != 0 || n.Tag == "!!str":
 		return fmt.Sprintf("the text %q", value)
@@ -275,6 +318,27 @@ func describe(n *yaml.Node) string {
 	return "the value " + value
 }
 
+// abridged shortens what goes into a message.
+func abridged(s string) string {
+	const most = 60 // characters
+	count := 0
+	for i := range s {
+		if count == most {
+			return s[:i] + "…"
+		}
+		count++
+	}
+	return s
+}
+
+// keyText is a key as messages and paths show it.
+func keyText(key string) string {
+	if strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(abridged(key))
+	}
+	return abridged(key)
+}
+
 // suggestion names the known key that was probably meant, or else every known key.
 func suggestion(key string, fields map[string]int) string {
 	names := make([]string, 0, len(fields))
@@ -284,6 +348,9 @@ func suggestion(key string, fields map[string]int) string {
 	}
 	slices.Sort(names)
 	for _, name := range names {
+		if len(key) > len(name)+distance {
+			continue
+		}
 		if d := editDistance(strings.ToLower(key), strings.ToLower(name)); d < distance {
 			best, distance = name, d
 		}

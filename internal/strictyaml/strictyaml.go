@@ -27,20 +27,29 @@ const MaxBytes = 8 << 20
 // (non-nil when present, even if empty), map[string]T, anything that implements encoding.TextUnmarshaler (its error
 // becomes the message, and the remedy too if it is a Fault), and OneOrMany. A string takes only a quoted or plainly
 // textual scalar: 0012 and true must be quoted. Any other type is a programming error and panics.
+//
+// Of a text with very many faults the first maxProblems are spelled out. Memory is bounded by the length of the text:
+// no path of an untrusted text is built unless there is a fault to report there.
 func Decode(data []byte, out any) (*Source, problem.List) {
-	r := &reader{source: &Source{places: map[string]place{}}}
 	root, fault := parse(data)
 	if fault != nil {
-		return r.source, problem.List{*fault}
+		return &Source{}, problem.List{*fault}
 	}
+	source := &Source{}
 	if root == nil {
-		return r.source, nil
+		return source, nil
 	}
-	r.read(root, reflect.ValueOf(out).Elem(), "", 0)
+	r := &reader{}
+	r.read(root, reflect.ValueOf(out).Elem(), &source.root, &trail{})
 	slices.SortStableFunc(r.problems, func(a, b problem.Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return r.source, r.problems
+	if r.full() {
+		r.problems = append(r.problems, problem.Problem{
+			Message: "more was found than is listed here", Remedy: "correct those above first",
+		})
+	}
+	return source, r.problems
 }
 
 // A Fault is an error of UnmarshalText that says what to do: Decode reports it as it is.
@@ -54,54 +63,3 @@ type Defaulter interface{ SetDefaults() }
 
 // OneOrMany is a sequence of strings that may also be written as a single string.
 type OneOrMany []string
-
-// A Source remembers where each path of a decoded text stood. A nil *Source knows no place. It is immutable.
-type Source struct {
-	places map[string]place
-}
-
-type place struct{ line, column int }
-
-// Position returns the 1-based place of path (as problem.Problem writes paths), or that of its closest ancestor that
-// has one, or zeros.
-func (s *Source) Position(path string) (line, column int) {
-	if s == nil {
-		return 0, 0
-	}
-	for {
-		if at, ok := s.places[path]; ok {
-			return at.line, at.column
-		}
-		if path == "" {
-			return 0, 0
-		}
-		path = path[:max(lastStep(path), 0)]
-	}
-}
-
-// Place fills in where p stands, unless it knows already.
-func (s *Source) Place(p *problem.Problem) {
-	if p.Line == 0 {
-		p.Line, p.Column = s.Position(p.Path)
-	}
-}
-
-// lastStep returns where the last step of a path begins: its dot or its bracket. Labels in brackets may hold dots.
-func lastStep(path string) int {
-	depth := 0
-	for i := len(path) - 1; i >= 0; i-- {
-		switch path[i] {
-		case ']':
-			depth++
-		case '[':
-			if depth--; depth == 0 {
-				return i
-			}
-		case '.':
-			if depth == 0 {
-				return i
-			}
-		}
-	}
-	return 0
-}
