@@ -40,6 +40,12 @@ func Compile(d *Document, in Inputs) (*RuleSet, error) {
 	if len(c.problems) > 0 {
 		return nil, c.inOrder(c.problems)
 	}
+	for i := range set.services {
+		c.index(&set.services[i])
+	}
+	if len(c.problems) > 0 {
+		return nil, c.inOrder(c.problems)
+	}
 	set.matches.sort()
 	for i := range set.services {
 		c.reviewService(element("services", labels[i]), &set.services[i])

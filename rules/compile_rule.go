@@ -31,6 +31,25 @@ func (c *compiler) rules(at string, from []Rule, to *CompiledService) {
 	to.rules = ruleTable{ordered: ordered}
 }
 
+// index builds the index of a service whose rules have no problems, or notes that too many cannot be looked up.
+func (c *compiler) index(of *CompiledService) {
+	x := newIndexer(of.rules.ordered)
+	if n := len(x.scanned); n > maxScanned {
+		for _, rank := range x.scanned {
+			rule := &of.rules.ordered[rank]
+			at := rule.at
+			if rule.when != nil {
+				at += ".when"
+			}
+			c.fault(at, "add one of them, or join rules by any",
+				"rule %q holds no is, in, inList or under outside a not, so every request has to try it; service %q has %d such "+
+					"rules, and at most %d are taken", rule.name, of.name, n, maxScanned)
+		}
+		return
+	}
+	of.rules.index = x.finish(c.in.Schema)
+}
+
 func (c *compiler) outcome(at string, from *Outcome, to *CompiledService) outcome {
 	switch {
 	case from.Version != "" && from.Split != nil:

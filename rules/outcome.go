@@ -37,6 +37,7 @@ func (o *outcome) choose(q *Query) (version *CompiledVersion, bucket int) {
 // A ruleTable finds the rule that decides.
 type ruleTable struct {
 	ordered []compiledRule // highest priority first
+	index   ruleIndex
 }
 
 type compiledRule struct {
@@ -48,13 +49,3 @@ type compiledRule struct {
 }
 
 func (r *compiledRule) matches(q *Query) bool { return r.when == nil || r.when.holds(q) }
-
-// first returns the matching rule of the highest priority, or nil.
-func (t *ruleTable) first(q *Query) *compiledRule {
-	for i := range t.ordered {
-		if t.ordered[i].matches(q) {
-			return &t.ordered[i]
-		}
-	}
-	return nil
-}

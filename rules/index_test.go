@@ -1,0 +1,212 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"tellergate/internal/problem"
+)
+
+// firstByScan is what ruleTable.first must find.
+func (t *ruleTable) firstByScan(q *Query) *compiledRule {
+	for i := range t.ordered {
+		if t.ordered[i].matches(q) {
+			return &t.ordered[i]
+		}
+	}
+	return nil
+}
+
+// wideInputs has more lists than are asked themselves, some of them large, and an organisation of a few levels.
+func wideInputs(t testing.TB) Inputs {
+	t.Helper()
+	in := testInputs(t)
+	branches := []Branch{{Code: "0"}, {Code: "3000", Parent: "0"}, {Code: "3200", Parent: "7"}, {Code: "3201", Parent: "3200"}}
+	for i := 1; i < 200; i++ {
+		branches = append(branches, Branch{Code: strconv.Itoa(i), Parent: strconv.Itoa((i - 1) / 3)})
+	}
+	organisation, err := NewOrganisation(branches)
+	require.NoError(t, err)
+	in.Organisations["9001"], in.Organisations["9002"] = organisation, organisation
+	for i, size := range []int{0, 1, 20, 60, 5000, 5001, 6000, 5000, 5500, 4097} {
+		values := make([]string, 0, size)
+		for j := range size {
+			values = append(values, fmt.Sprintf("%d/%04d", 9001+j%2, (j*(i+1))%7000))
+		}
+		in.Lists[fmt.Sprintf("tellers-%d", i)] = NewList("teller", values)
+	}
+	return in
+}
+
+func (g generator) wideValue(attribute string) string {
+	switch attribute {
+	case "branch":
+		return fmt.Sprintf("%d/%d", 9001+g.IntN(2), g.IntN(200))
+	case "teller":
+		return fmt.Sprintf("%d/%04d", 9001+g.IntN(2), g.IntN(pick(g, 50, 7000)))
+	case "session":
+		return strconv.Itoa(g.IntN(30))
+	}
+	return g.value(attribute)
+}
+
+func (g generator) wideCondition(depth int) Condition {
+	name := pick(g, "legalEntity", "branch", "branch", "teller", "teller", "session", "channel")
+	switch kind := g.IntN(12); {
+	case kind < 3 || depth == 0 && kind < 8:
+		return Condition{Attribute: name, Is: ptr(g.wideValue(name))}
+	case kind < 4:
+		set := map[string]bool{}
+		for range 1 + g.IntN(20) {
+			set[g.wideValue(name)] = true
+		}
+		return Condition{Attribute: name, In: sortedKeys(set)}
+	case kind < 5:
+		return Condition{Attribute: "teller", InList: ptr(fmt.Sprintf("tellers-%d", g.IntN(10)))}
+	case kind < 6:
+		return Condition{Attribute: "branch", Under: ptr(g.wideValue("branch"))}
+	case kind < 8:
+		return Condition{All: g.wideConditions(depth - 1)}
+	case kind < 10 && depth > 0:
+		return Condition{Any: g.wideConditions(depth - 1)}
+	case kind < 11 && depth > 0:
+		return Condition{Not: ptr(g.wideCondition(depth - 1))}
+	}
+	return g.condition(0)
+}
+
+func (g generator) wideConditions(depth int) []Condition {
+	conditions := make([]Condition, 1+g.IntN(4))
+	for i := range conditions {
+		conditions[i] = g.wideCondition(depth)
+	}
+	return conditions
+}
+
+func (g generator) wideDocument() *Document {
+	var rules []Rule
+	for i := range g.IntN(pick(g, 10, 60, 400)) {
+		rules = append(rules, Rule{Name: fmt.Sprintf("rule-%d", i), Priority: i, When: ptr(g.wideCondition(3)),
+			Then: Outcome{Version: "v2"}})
+	}
+	return counter(rules...)
+}
+
+func (g generator) wideQuery(schema *Schema) *Query {
+	q := g.query(schema)
+	for i := range q.Attributes {
+		if q.Attributes[i] != "" {
+			q.Attributes[i] = g.wideValue(schema.Attribute(i).Name)
+		}
+	}
+	return q
+}
+
+// manyTimes returns how many random documents a test takes; TELLERGATE_DOCUMENTS overrides it for long runs.
+func manyTimes(t testing.TB, usual int) int {
+	if written := os.Getenv("TELLERGATE_DOCUMENTS"); written != "" {
+		n, err := strconv.Atoi(written)
+		require.NoError(t, err)
+		return n
+	}
+	return usual
+}
+
+func requireIndexed(t testing.TB, in Inputs, seed uint64, queries int) (found int) {
+	t.Helper()
+	g := generator{rand.New(rand.NewPCG(seed, 3))}
+	d := g.wideDocument()
+	table := &compiled(t, d, in).Service(0).rules
+	for range queries {
+		q := g.wideQuery(in.Schema)
+		want, got := table.firstByScan(q), table.first(q)
+		if want != got {
+			t.Fatalf("seed %d: the index finds %v where %v is meant\n%+v\n%s", seed, got, want, q, d.Print())
+		}
+		if want != nil {
+			found++
+		}
+	}
+	return found
+}
+
+// TestIndexFindsWhatAScanFinds holds the index to trying every rule, on documents with many rules and large lists.
+func TestIndexFindsWhatAScanFinds(t *testing.T) {
+	t.Parallel()
+	in := wideInputs(t)
+	const queries = 200
+	documents, found := manyTimes(t, 150), 0
+	for seed := range documents {
+		found += requireIndexed(t, in, uint64(seed), queries)
+	}
+	require.Positive(t, found)
+	t.Logf("%d decisions on %d documents, %d of them by a rule", documents*queries, documents, found)
+}
+
+func FuzzIndex(f *testing.F) {
+	in := wideInputs(f)
+	f.Add(uint64(1))
+	f.Fuzz(func(t *testing.T, seed uint64) { requireIndexed(t, in, seed, 50) })
+}
+
+// TestIndexMergesManyRuns has a request lead to more runs than are merged at once.
+func TestIndexMergesManyRuns(t *testing.T) {
+	in := testInputs(t)
+	var rules []Rule
+	for i := range 3 * maxCursors {
+		name := fmt.Sprintf("list-%d", i)
+		in.Lists[name] = NewList("teller", []string{"9001/0001", fmt.Sprintf("9001/1%03d", i)})
+		rules = append(rules, Rule{Name: name, Priority: (i * 7) % (3 * maxCursors), Then: Outcome{Version: "v2"}, When: &Condition{
+			All: []Condition{{Attribute: "teller", InList: ptr(name)}, {Attribute: "session", Is: ptr("s")},
+				{Path: &PathTest{Prefix: ptr("/" + name)}}}}})
+	}
+	// As many rules share the session as there are rules: the lists are what is looked up.
+	table := &compiled(t, counter(rules...), in).Service(0).rules
+	for _, rule := range rules {
+		q := &Query{Path: "/" + rule.Name, Attributes: []string{"9001", "", "9001/0001", "s", ""}}
+		require.Equal(t, rule.Name, table.first(q).name)
+		require.Zero(t, testing.AllocsPerRun(10, func() { table.first(q) }))
+		q.Attributes[2] = "9001/1999"
+		require.Nil(t, table.first(q))
+	}
+}
+
+func TestIndexSurvivesCollisions(t *testing.T) {
+	t.Parallel()
+	entries := []entry{{hash: 1 << 40, to: 3}, {hash: 1<<40 | 1<<41, to: 4}, {hash: 7, to: 5}, {hash: 7, list: true, to: 0}}
+	index := ruleIndex{words: []uint32{1, 9}}
+	slots := index.enter(entries)
+	runs := map[uint64]int{}
+	for _, slot := range slots {
+		if slot != 0 {
+			runs[slot>>32]++
+		}
+	}
+	require.Equal(t, map[uint64]int{0: 2, 7: 1}, runs, "both values with the same lower half are kept")
+}
+
+func TestTooManyRulesWithoutAClue(t *testing.T) {
+	t.Parallel()
+	rules := make([]Rule, maxScanned+1)
+	for i := range rules {
+		rules[i] = Rule{Name: fmt.Sprintf("rule-%d", i), Priority: i, Then: Outcome{Version: "v2"},
+			When: &Condition{Any: []Condition{{Path: &PathTest{Is: ptr("/x")}}, {Attribute: "teller", Is: ptr("9001/0001")}}}}
+	}
+	rules[7].When = nil
+	in := testInputs(t)
+	_, err := Compile(counter(rules...), in)
+	var problems problem.List
+	require.True(t, errors.As(err, &problems))
+	require.Len(t, problems, maxProblems+1)
+	require.Equal(t, `services[counter].rules[rule-1000].when: rule "rule-1000" holds no is, in, inList or under outside a `+
+		`not, so every request has to try it; service "counter" has 1001 such rules, and at most 1000 are taken; `+
+		`add one of them, or join rules by any`, problems[0].String())
+	rules[7].When = &Condition{Attribute: "branch", Is: ptr("9001/3200")}
+	require.EqualValues(t, maxScanned, compiled(t, counter(rules...), in).Service(0).rules.index.words[0])
+}
