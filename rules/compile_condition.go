@@ -41,7 +41,7 @@ func (c *compiler) condition(at string, from *Condition) condition {
 	}
 	switch kinds[0] {
 	case "all":
-		return allOf(c.conditions(at+".all", from.All))
+		return newAllOf(c.conditions(at+".all", from.All))
 	case "any":
 		return anyOf(c.conditions(at+".any", from.Any))
 	case "not":

@@ -15,13 +15,55 @@ type condition interface {
 }
 
 type (
-	allOf []condition
+	allOf struct {
+		parts []condition // as written
+		quick []condition // the same, the cheapest first
+	}
 	anyOf []condition
 	notOf struct{ inner condition }
 )
 
-func (c allOf) holds(q *Query) bool {
-	for _, part := range c {
+func newAllOf(parts []condition) *allOf {
+	quick := slices.Clone(parts)
+	slices.SortStableFunc(quick, func(a, b condition) int { return effort(a) - effort(b) })
+	return &allOf{parts: parts, quick: quick}
+}
+
+// effort ranks conditions by what trying them costs.
+func effort(c condition) int {
+	switch c := c.(type) {
+	case *attributeIs, *attributePresent, *methodIn, *pathIs:
+		return 1
+	case *attributePrefix, *pathUnder, *sourceIn:
+		return 2
+	case *attributeIn, *headerIn, *headerPresent:
+		return 3
+	case *bucketBelow:
+		return 5
+	case *attributeInList, *attributeUnder:
+		return 6
+	case *attributeMatches, *pathMatches, *headerMatches:
+		return 20
+	case notOf:
+		return effort(c.inner)
+	case *allOf:
+		return efforts(c.parts)
+	case anyOf:
+		return efforts(c)
+	}
+	return 0 // what could not be compiled
+}
+
+func efforts(parts []condition) int {
+	sum := 1
+	for _, part := range parts {
+		sum += effort(part)
+	}
+	return sum
+}
+
+func (c *allOf) holds(q *Query) bool {
+	for _, part := range c.quick {
 		if !part.holds(q) {
 			return false
 		}

@@ -14,8 +14,11 @@ type Explanation struct {
 	Refusal string `json:"refusal,omitempty"`
 	// Steps tells in order what was considered: tester, override, pin, rules, default, each fallback.
 	Steps []string `json:"steps"`
-	// Rules lists every rule from the highest priority down, whether considered before the decision fell or not.
+	// Rules lists every rule from the highest priority down, whether considered before the decision fell or not. Of a
+	// service with more than 1,000 rules it lists those that the values of the request lead to.
 	Rules []RuleExplanation `json:"rules"`
+	// Omitted is how many rules are not listed: they need a value, a list or a branch that the request does not have.
+	Omitted int `json:"omitted,omitempty"`
 }
 
 // A RuleExplanation tells whether one rule's condition holds and which parts of it do.
@@ -45,7 +48,7 @@ func (s *CompiledService) Explain(q *Query, st Standing, up Availability) Explan
 		Rule:    d.Rule,
 		Refusal: d.Refusal.String(),
 		Steps:   told.steps,
-		Rules:   make([]RuleExplanation, len(s.rules.ordered)),
+		Rules:   []RuleExplanation{},
 	}
 	if d.Refusal == NotRefused {
 		e.Version = d.Version.name
@@ -56,21 +59,38 @@ func (s *CompiledService) Explain(q *Query, st Standing, up Availability) Explan
 	if d.Bucket >= 0 {
 		e.Bucket = &d.Bucket
 	}
-	for i := range s.rules.ordered {
-		rule := &s.rules.ordered[i]
+	shown := s.rules.explained(q)
+	e.Omitted = len(s.rules.ordered) - len(shown)
+	for _, rank := range shown {
+		rule := &s.rules.ordered[rank]
 		conditions := ConditionExplanation{Holds: true, Text: "the rule has no condition: it takes every request"}
 		if rule.when != nil {
 			conditions = rule.when.explain(q)
 		}
-		e.Rules[i] = RuleExplanation{
+		e.Rules = append(e.Rules, RuleExplanation{
 			Name:       rule.name,
 			Priority:   rule.priority,
 			Matched:    conditions.Holds,
 			Decided:    d.Reason == ByRule && d.Rule == rule.name,
 			Conditions: conditions,
-		}
+		})
 	}
 	return e
+}
+
+// maxExplained is how many rules of a service are explained whether the request leads to them or not.
+const maxExplained = 1000
+
+// explained returns the ranks of the rules to explain.
+func (t *ruleTable) explained(q *Query) []uint32 {
+	if len(t.ordered) > maxExplained {
+		return t.candidates(q)
+	}
+	ranks := make([]uint32, len(t.ordered))
+	for i := range ranks {
+		ranks[i] = uint32(i)
+	}
+	return ranks
 }
 
 // A narrative tells how a decision fell, one full clause a step.
@@ -119,8 +139,12 @@ func (n *narrative) unpinned(st Standing, version *CompiledVersion) {
 
 // ruled tells the rules that were considered up to the one that decided, nil if none did.
 func (n *narrative) ruled(s *CompiledService, decided *compiledRule, q *Query) {
-	for i := range s.rules.ordered {
-		rule := &s.rules.ordered[i]
+	shown := s.rules.explained(q)
+	if omitted := len(s.rules.ordered) - len(shown); omitted > 0 {
+		n.say("%s need a value, a list or a branch that the request does not have", counted(omitted, "rule"))
+	}
+	for _, rank := range shown {
+		rule := &s.rules.ordered[rank]
 		if rule != decided {
 			n.say("rule %s (priority %d) does not match", rule.name, rule.priority)
 			continue

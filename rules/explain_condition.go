@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-func (c allOf) explain(q *Query) ConditionExplanation {
-	e := explainParts(c, q)
+func (c *allOf) explain(q *Query) ConditionExplanation {
+	e := explainParts(c.parts, q)
 	e.Holds = c.holds(q)
 	if e.Text = "not all of these hold"; e.Holds {
 		e.Text = "all of these hold"

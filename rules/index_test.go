@@ -179,7 +179,7 @@ func TestIndexMergesManyRuns(t *testing.T) {
 
 func TestIndexSurvivesCollisions(t *testing.T) {
 	t.Parallel()
-	entries := []entry{{hash: 1 << 40, to: 3}, {hash: 1<<40 | 1<<41, to: 4}, {hash: 7, to: 5}, {hash: 7, list: true, to: 0}}
+	entries := []entry{{hash: 1 << 40, to: 3}, {hash: 1<<40 | 1<<41, to: 4}, {hash: 7, to: 5}, {hash: 7, kind: listClue, to: 0}}
 	index := ruleIndex{words: []uint32{1, 9}}
 	slots := index.enter(entries)
 	runs := map[uint64]int{}
@@ -209,4 +209,18 @@ func TestTooManyRulesWithoutAClue(t *testing.T) {
 		`add one of them, or join rules by any`, problems[0].String())
 	rules[7].When = &Condition{Attribute: "branch", Is: ptr("9001/3200")}
 	require.EqualValues(t, maxScanned, compiled(t, counter(rules...), in).Service(0).rules.index.words[0])
+}
+
+// TestExplainAmongManyRules lists only the rules that the request leads to.
+func TestExplainAmongManyRules(t *testing.T) {
+	t.Parallel()
+	in := bankInputs(t, 1000)
+	service := compiled(t, counter(bankRules(100_000)...), in).Service(0)
+	q := bankQueries()[0]
+	e := service.Explain(&q, Standing{}, nil)
+	require.Equal(t, 100_000, e.Omitted+len(e.Rules))
+	require.LessOrEqual(t, len(e.Rules), 16)
+	require.True(t, e.Rules[len(e.Rules)-1].Decided)
+	require.Contains(t, e.Steps[3], "rules need a value, a list or a branch that the request does not have")
+	require.Equal(t, e.Rules[len(e.Rules)-1].Name, service.Decide(&q, Standing{}, nil).Rule)
 }

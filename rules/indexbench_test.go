@@ -10,34 +10,64 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// bankRules returns n rules of which every one names a branch, a teller or the list, 16 of which may match one request,
-// and requests that lead to them. The rules above all that match are many, as in a bank whose branches each have one.
-func bankRules(n int, withList bool) []Rule {
+// bankRules returns n rules. The first ten are about everybody: they can match any request of bankQueries. Of the others,
+// which are about one branch or one teller each, up to six more can. The last of the ten decides.
+func bankRules(n int) []Rule {
 	rules := make([]Rule, 0, n)
 	add := func(when ...Condition) {
 		i := len(rules)
 		rules = append(rules, Rule{Name: fmt.Sprintf("rule-%d", i), Priority: n - i, Then: Outcome{Version: "v2"},
 			When: &Condition{All: when}})
 	}
-	eod := Condition{Path: &PathTest{Prefix: ptr("/teller/eod")}}
-	for i := 0; len(rules) < n-2; i++ {
-		switch i % 4 {
-		case 0:
-			add(Condition{Attribute: "branch", Under: ptr(fmt.Sprintf("9001/%06d", i%100_000))}, eod)
-		case 1:
-			add(Condition{Attribute: "teller", Is: ptr(fmt.Sprintf("9001/%08d", i))}, eod)
-		case 2:
-			add(Condition{Attribute: "branch", In: []string{fmt.Sprintf("9001/%06d", i%100_000), fmt.Sprintf("9002/%06d", i)}}, eod)
-		default:
-			add(Condition{Attribute: "legalEntity", Is: ptr("9001")},
-				Condition{Attribute: "teller", Is: ptr(fmt.Sprintf("9001/%08d", i))}, eod)
+	eod, loan := Condition{Path: &PathTest{Prefix: ptr("/teller/eod")}}, Condition{Path: &PathTest{Prefix: ptr("/teller/loan")}}
+	put, atm := Condition{Method: []string{"PUT"}}, Condition{Header: &HeaderTest{Name: "X-Channel", Is: ptr("ATM")}}
+	inList := Condition{Attribute: "teller", InList: ptr("everybody")}
+	under := Condition{Attribute: "branch", Under: ptr("9001/000000")}
+	entity := Condition{Attribute: "legalEntity", Is: ptr("9001")}
+	for g := 0; len(rules) < n-10; g++ {
+		branch, teller := bankPerson(g)
+		isBranch, isTeller := Condition{Attribute: "branch", Is: &branch}, Condition{Attribute: "teller", Is: &teller}
+		for i, when := range [][]Condition{
+			{isBranch, eod},
+			{entity, {Attribute: "branch", In: []string{branch, branch + "-bis"}}, put},
+			{{Attribute: "branch", Under: &branch}, eod},
+			{isTeller, eod},
+			{isBranch, inList, put},
+			{isBranch, isTeller, atm},
+		} {
+			if g*6+i < n-10 {
+				add(when...)
+			}
 		}
 	}
-	if withList {
-		add(Condition{Attribute: "teller", InList: ptr("everybody")}, eod)
-		add(Condition{Attribute: "teller", InList: ptr("everybody")}, Condition{Path: &PathTest{Prefix: ptr("/teller")}})
-	}
+	add(inList, eod)
+	add(inList, put)
+	add(inList, atm)
+	add(under, eod)
+	add(under, put)
+	add(under, atm)
+	add(entity, eod)
+	add(entity, put)
+	add(under, inList, Condition{Path: &PathTest{Is: ptr("/teller")}})
+	add(entity, under, loan)
 	return rules
+}
+
+// bankPerson returns the branch and the teller that a group of rules is about.
+func bankPerson(g int) (branch, teller string) {
+	return fmt.Sprintf("9001/%06d", 99_999-g), fmt.Sprintf("9001/%08d", g*7)
+}
+
+// bankQueries returns requests of a thousand people, all of whom a hundred thousand rules are about.
+func bankQueries() []Query {
+	g := rand.New(rand.NewPCG(1, 2))
+	queries := make([]Query, 1024)
+	for i := range queries {
+		branch, teller := bankPerson(g.IntN(100_000 / 6))
+		queries[i] = Query{Frontend: "counter", Method: "POST", Path: "/teller/loan",
+			Attributes: []string{"9001", branch, teller, "5F3A9C", ""}}
+	}
+	return queries
 }
 
 func bankInputs(t testing.TB, values int) Inputs {
@@ -54,27 +84,21 @@ func bankInputs(t testing.TB, values int) Inputs {
 	return in
 }
 
-// BenchmarkDecideAtScale is the table of docs/rules.md: decisions by any of many tellers and branches, of whom each
-// leads to a few rules and, where there are values, to the list.
+// BenchmarkDecideAtScale is the table of docs/rules.md: the same requests at every size.
 func BenchmarkDecideAtScale(b *testing.B) {
+	queries := bankQueries()
 	for _, values := range []int{0, 1_000, 1_000_000} {
 		in := bankInputs(b, values)
 		for _, n := range []int{10, 1_000, 100_000} {
-			set := compiled(b, counter(bankRules(n, true)...), in)
-			service := set.Service(0)
-			g := rand.New(rand.NewPCG(1, 2))
-			queries := make([]Query, 1024)
-			for i := range queries {
-				teller, branch := g.IntN(max(values, 1000)), g.IntN(n)
-				queries[i] = Query{Frontend: "counter", Method: "POST", Path: "/teller/loan", Attributes: []string{"9001",
-					fmt.Sprintf("9001/%06d", branch), fmt.Sprintf("9001/%08d", teller), "5F3A9C", ""}}
-			}
+			service := compiled(b, counter(bankRules(n)...), in).Service(0)
 			var up Availability = down{}
 			b.Run(fmt.Sprintf("rules=%d/values=%d", n, values), func(b *testing.B) {
 				b.ReportAllocs()
 				i := 0
 				for b.Loop() {
-					service.Decide(&queries[i&1023], Standing{Keyed: true}, up)
+					if service.Decide(&queries[i&1023], Standing{Keyed: true}, up).Reason != ByRule {
+						b.Fatal("no rule decided")
+					}
 					i++
 				}
 			})
@@ -105,7 +129,7 @@ func BenchmarkDecideScanned(b *testing.B) {
 func BenchmarkCompileAtScale(b *testing.B) {
 	in := bankInputs(b, 1_000_000)
 	for _, n := range []int{1_000, 10_000, 100_000} {
-		d := counter(bankRules(n, true)...)
+		d := counter(bankRules(n)...)
 		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

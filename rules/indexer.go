@@ -45,6 +45,7 @@ type indexer struct {
 	branches map[clue]*attributeUnder
 	ranks    map[clue][]uint32
 	scanned  []uint32
+	program  program
 }
 
 // A cover is a choice of clues: whatever matches has one of them.
@@ -65,32 +66,66 @@ func newIndexer(ordered []compiledRule) *indexer {
 		lists:    make(map[clue]*attributeInList),
 		branches: make(map[clue]*attributeUnder),
 		ranks:    make(map[clue][]uint32),
+		program:  program{starts: []uint32{0}},
 	}
+	n := &interner{places: make(map[string]uint32)}
 	for i := range ordered {
-		x.mention(ordered[i].when)
-	}
-	for i := range ordered {
-		rank := uint32(i)
-		best := x.cover(ordered[i].when)
-		if best == nil {
-			x.scanned = append(x.scanned, rank)
-			continue
+		if ordered[i].when != nil {
+			ordered[i].when = n.conditions[n.intern(ordered[i].when)]
+			x.mention(ordered[i].when)
 		}
-		for _, clue := range best.clues {
-			ranks := x.ranks[clue]
-			if len(ranks) == 0 || ranks[len(ranks)-1] != rank {
-				x.ranks[clue] = append(ranks, rank)
-			}
+		for _, part := range conjuncts(ordered[i].when) {
+			n.uses[n.intern(part)]++
 		}
 	}
+	for i := range ordered {
+		x.enter(uint32(i), conjuncts(ordered[i].when), n)
+	}
+	x.program.conditions = n.conditions
+	x.program.sort(n.uses)
 	return x
+}
+
+// conjuncts returns the conditions that must all hold for c to.
+func conjuncts(c condition) []condition {
+	switch c := c.(type) {
+	case nil:
+		return nil
+	case *allOf:
+		return flattened(c)
+	}
+	return []condition{c}
+}
+
+// enter enters one rule, whose conditions must all hold.
+func (x *indexer) enter(rank uint32, parts []condition, n *interner) {
+	var best *cover
+	clue, code := -1, make([]uint32, len(parts))
+	for i, part := range parts {
+		code[i] = n.intern(part)
+		if candidate := x.cover(part); candidate != nil && (best == nil || candidate.better(best)) {
+			best, clue = candidate, i
+		}
+	}
+	n.order(code, clue)
+	x.program.add(slices.Compact(code))
+	if best == nil {
+		x.scanned = append(x.scanned, rank)
+		return
+	}
+	for _, clue := range best.clues {
+		ranks := x.ranks[clue]
+		if len(ranks) == 0 || ranks[len(ranks)-1] != rank {
+			x.ranks[clue] = append(ranks, rank)
+		}
+	}
 }
 
 // mention counts the clues of a condition.
 func (x *indexer) mention(c condition) {
 	switch c := c.(type) {
-	case allOf:
-		for _, part := range c {
+	case *allOf:
+		for _, part := range c.parts {
 			x.mention(part)
 		}
 	case anyOf:
@@ -121,6 +156,10 @@ func (x *indexer) clues(c condition) []clue {
 		return []clue{list}
 	case *attributeUnder:
 		branch := clue{branchClue, c.index, c.entity + "/" + c.code}
+		if c.hi-c.lo == 1 { // nothing is beneath it: it is a value like any other
+			branch.kind = valueClue
+			return []clue{branch}
+		}
 		x.branches[branch] = c
 		return []clue{branch}
 	}
@@ -131,8 +170,8 @@ func (x *indexer) clues(c condition) []clue {
 func (x *indexer) cover(c condition) *cover {
 	var best *cover
 	switch c := c.(type) {
-	case allOf:
-		for _, part := range c {
+	case *allOf:
+		for _, part := range c.parts {
 			if candidate := x.cover(part); candidate != nil && (best == nil || candidate.better(best)) {
 				best = candidate
 			}
@@ -170,7 +209,7 @@ func (x *indexer) cover(c condition) *cover {
 
 // finish returns the index. schema tells the attributes.
 func (x *indexer) finish(schema *Schema) ruleIndex {
-	var index ruleIndex
+	index := ruleIndex{program: x.program}
 	index.scanned = index.add(x.scanned)
 	byAttribute := make([][]clue, schema.Len())
 	for clue := range x.ranks {
@@ -197,10 +236,10 @@ func (x *ruleIndex) add(ranks []uint32) uint32 {
 	return at
 }
 
-// An entry leads from a value's hash to a rank or to the run of a list.
+// An entry leads from a value's hash to a rank, to the run of a list, or to a place in named plus one.
 type entry struct {
 	hash uint64
-	list bool
+	kind clueKind
 	to   uint32
 }
 
@@ -214,7 +253,7 @@ func (x *indexer) attribute(index *ruleIndex, a *attributeIndex, clues []clue) {
 		case valueClue:
 			hash := xxhash.Sum64String(clue.name)
 			for _, rank := range x.ranks[clue] {
-				entries = append(entries, entry{hash, false, rank})
+				entries = append(entries, entry{hash, valueClue, rank})
 			}
 		case listClue:
 			lists = append(lists, clue)
@@ -232,29 +271,20 @@ func (x *indexer) attribute(index *ruleIndex, a *attributeIndex, clues []clue) {
 		}
 		entries = slices.Grow(entries, list.Len())
 		for value := range list.All() {
-			entries = append(entries, entry{xxhash.Sum64String(value), true, run})
+			entries = append(entries, entry{xxhash.Sum64String(value), listClue, run})
 		}
+	}
+	for _, named := range organisations {
+		entries = x.organisation(index, a, named, entries)
 	}
 	a.slots = index.enter(entries)
-	for entity, named := range organisations {
-		if a.under == nil {
-			a.under = make(map[string]*underIndex)
-		}
-		a.under[entity] = x.organisation(index, named)
-	}
 }
 
 // enter writes the run of each value and returns the table that leads there. Values that only lists name share a run
 // with all that the same lists name.
 func (x *ruleIndex) enter(entries []entry) (slots []uint64) {
 	slices.SortFunc(entries, func(a, b entry) int {
-		if a.hash == b.hash && a.list != b.list {
-			if a.list {
-				return 1
-			}
-			return -1
-		}
-		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.to, b.to))
+		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.kind, b.kind), cmp.Compare(a.to, b.to))
 	})
 	values := 0
 	for i := range entries {
@@ -269,24 +299,24 @@ func (x *ruleIndex) enter(entries []entry) (slots []uint64) {
 	shared := make(map[string]uint32)
 	var key []byte
 	for len(entries) > 0 {
-		n, ranks := 0, 0
-		for key = key[:0]; n < len(entries) && entries[n].hash == entries[0].hash; n++ {
-			if entries[n].list {
-				key = binary.NativeEndian.AppendUint32(key, entries[n].to)
-			} else {
-				ranks++
-			}
+		var counts [3]uint32 // by kind
+		n := 0               // after a branch comes another value of the same hash
+		for key = key[:0]; n < len(entries) && entries[n].hash == entries[0].hash && counts[branchClue] == 0; n++ {
+			key = binary.NativeEndian.AppendUint32(append(key, byte(entries[n].kind)), entries[n].to)
+			counts[entries[n].kind]++
 		}
-		run, found := uint32(len(x.words)), false
-		if ranks == 0 {
-			if run, found = shared[string(key)]; !found {
-				run = uint32(len(x.words))
+		run, found := shared[string(key)]
+		if !found {
+			run = uint32(len(x.words))
+			if counts[valueClue] == 0 {
 				shared[string(key)] = run
 			}
-		}
-		if !found {
-			x.words = append(x.words, uint32(ranks), uint32(n-ranks))
-			for _, e := range entries[:n] {
+			ranksAndLists, branch := entries[:n], uint32(0)
+			if counts[branchClue] > 0 {
+				ranksAndLists, branch = entries[:n-1], entries[n-1].to
+			}
+			x.words = append(x.words, counts[valueClue], counts[listClue], branch)
+			for _, e := range ranksAndLists {
 				x.words = append(x.words, e.to)
 			}
 		}
@@ -302,26 +332,34 @@ func (x *ruleIndex) enter(entries []entry) (slots []uint64) {
 	return slots
 }
 
-// organisation enters the branches of one organisation that rules name.
-func (x *indexer) organisation(index *ruleIndex, named []clue) *underIndex {
+// organisation enters every branch of one organisation that is, or is beneath, one of those that rules name.
+func (x *indexer) organisation(index *ruleIndex, a *attributeIndex, named []clue, entries []entry) []entry {
 	slices.SortFunc(named, func(a, b clue) int { return cmp.Compare(x.branches[a].lo, x.branches[b].lo) })
-	organisation := x.branches[named[0]].organisation
-	u := &underIndex{organisation: organisation, innermost: make([]uint32, organisation.Len())}
-	var inside []uint32 // the branches around the present number, as places in named plus one, from the outermost in
+	first := x.branches[named[0]]
+	organisation := first.organisation
+	around := make([]uint32, organisation.Len()) // by number of a branch: what entry.to says of it
+	var inside []*attributeUnder                 // the named branches around the present number, from the outermost in
 	for number := range uint32(organisation.Len()) {
-		for len(inside) > 0 && x.branches[named[inside[len(inside)-1]-1]].hi <= number {
+		for len(inside) > 0 && inside[len(inside)-1].hi <= number {
 			inside = inside[:len(inside)-1]
 		}
 		above := uint32(0)
 		if len(inside) > 0 {
-			above = inside[len(inside)-1]
+			above = around[inside[len(inside)-1].lo]
 		}
-		if next := len(u.named); next < len(named) && x.branches[named[next]].lo == number {
-			u.named = append(u.named, namedBranch{run: index.add(x.ranks[named[next]]), above: above})
-			above = uint32(next) + 1
-			inside = append(inside, above)
+		if len(named) > 0 && x.branches[named[0]].lo == number {
+			inside = append(inside, x.branches[named[0]])
+			a.named = append(a.named, namedBranch{run: index.add(x.ranks[named[0]]), above: above})
+			named, above = named[1:], uint32(len(a.named))
 		}
-		u.innermost[number] = above
+		around[number] = above
 	}
-	return u
+	var value []byte
+	for code := range organisation.codes.all() {
+		if number, _, _ := organisation.Interval(code); around[number] != 0 {
+			value = append(append(append(value[:0], first.entity...), '/'), code...)
+			entries = append(entries, entry{xxhash.Sum64(value), branchClue, around[number]})
+		}
+	}
+	return entries
 }

@@ -70,7 +70,7 @@ func (c *compiler) unmentionedLists() {
 // contradiction returns why a condition can never hold, empty if that is not known.
 func contradiction(c condition) string {
 	switch c := c.(type) {
-	case allOf:
+	case *allOf:
 		parts := flattened(c)
 		for _, part := range parts {
 			if why := contradiction(part); why != "" {
@@ -99,10 +99,10 @@ func contradiction(c condition) string {
 }
 
 // flattened returns the parts of an all with those of the alls inside it.
-func flattened(all allOf) []condition {
+func flattened(all *allOf) []condition {
 	var parts []condition
-	for _, part := range all {
-		if inner, ok := part.(allOf); ok {
+	for _, part := range all.parts {
+		if inner, ok := part.(*allOf); ok {
 			parts = append(parts, flattened(inner)...)
 			continue
 		}
@@ -188,8 +188,8 @@ func (s topic) query(value string) *Query {
 // topicOf returns the one thing that c looks at, or none if there are several or it is of another kind.
 func topicOf(c condition) topic {
 	switch c := c.(type) {
-	case allOf:
-		return commonTopic(c)
+	case *allOf:
+		return commonTopic(c.parts)
 	case anyOf:
 		return commonTopic(c)
 	case notOf:

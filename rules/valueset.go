@@ -46,6 +46,23 @@ func (s *valueSet) find(value string) int {
 	}
 }
 
+// mayHold reports whether a value with this hash may be in the set; a set without it answers true once in four billion
+// times. It does not look at the values.
+func (s *valueSet) mayHold(hash uint64) bool {
+	if s.n == 0 {
+		return false
+	}
+	for i := homeSlot(hash, len(s.slots)); s.slots[i] != 0; {
+		if uint32(s.slots[i]>>32) == uint32(hash) {
+			return true
+		}
+		if i++; i == len(s.slots) {
+			i = 0
+		}
+	}
+	return false
+}
+
 // at returns the value at an offset of text and the offset of the next one.
 func (s *valueSet) at(offset int) (value string, next int) {
 	length, shift := 0, 0

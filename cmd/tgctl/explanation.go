@@ -61,7 +61,7 @@ func writeExplanation(w io.Writer, e *api.ExplainResult, m marks) {
 		fmt.Fprintf(w, "%3d. %s\n", i+1, oneLine(step))
 	}
 	fmt.Fprintln(w, "\nrules, from the highest priority")
-	if len(e.Rules) == 0 {
+	if len(e.Rules)+e.Omitted == 0 {
 		fmt.Fprintln(w, "  none")
 	}
 	for i := range e.Rules {
@@ -72,6 +72,9 @@ func writeExplanation(w io.Writer, e *api.ExplainResult, m marks) {
 		}
 		fmt.Fprintf(w, "  %s %s (priority %d)%s\n", m.of(rule.Matched), rule.Name, rule.Priority, decided)
 		writeCondition(w, &rule.Conditions, m, 2)
+	}
+	if e.Omitted > 0 {
+		fmt.Fprintf(w, "  and %s that need a value, a list or a branch that the request does not have\n", count(e.Omitted, "rule"))
 	}
 }
 
