@@ -1,10 +1,12 @@
 package config
 
 import (
+	"bytes"
 	"flag"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +80,16 @@ func TestLoad(t *testing.T) {
 	assert.Equal(t, AccessLog{Path: "off", Mask: []string{"teller"}, Buffer: 65536}, s.AccessLog)
 }
 
+func TestLoadReadsJSON(t *testing.T) {
+	s, err := Load("testdata/good/json.json")
+	require.NoError(t, err)
+	assert.Equal(t, Identity{
+		{Name: "teller", Claim: true, Sources: []Source{{Kind: SourceHeader, Name: "X-Teller-Id"}}},
+		{Name: "branch", Claim: true, Sources: []Source{{Kind: SourceQuery, Name: "branch"}}},
+	}, s.Identity)
+	assert.Equal(t, "/-/lb", s.Frontends[0].Health.Path)
+}
+
 func TestLoadTellsEveryFault(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.yaml")
 	require.NoError(t, err)
@@ -107,6 +119,21 @@ func TestLoadOfNoFile(t *testing.T) {
 	require.ErrorContains(t, err, "testdata/nothing.yaml")
 }
 
+func TestLoadOfWhatMightNotEnd(t *testing.T) {
+	_, err := Load("testdata")
+	require.EqualError(t, err, "reading the settings: testdata is not a regular file")
+
+	large := filepath.Join(t.TempDir(), "large.yaml")
+	require.NoError(t, os.WriteFile(large, bytes.Repeat([]byte("# ten MB\n"), 10<<20/9), 0o600))
+	_, err = Load(large)
+	require.EqualError(t, err, "reading the settings: "+large+" has 10485756 bytes, and at most 8388608 are read")
+}
+
+func TestDefaultIsACopy(t *testing.T) {
+	Default()[0] = 'x'
+	assert.Equal(t, byte('#'), Default()[0])
+}
+
 func TestNeedsRestart(t *testing.T) {
 	load := func() *Settings {
 		s, err := Load("testdata/good/full.yaml")
@@ -115,31 +142,89 @@ func TestNeedsRestart(t *testing.T) {
 	}
 	next := load()
 	next.Frontends[0].Trust = Trust{}
-	next.Testers.From = nil
+	next.Frontends[0].Limits.HeaderCount = 7
+	next.Frontends[0].Limits.BodyBytes = 7
+	next.Testers = Testers{Header: "X-Version"}
 	next.Identity[1].Sources = next.Identity[1].Sources[:1]
 	next.AccessLog.Mask = nil
 	assert.Empty(t, NeedsRestart(load(), next), "these are applied while it runs")
 
-	for name, change := range map[string]func(s *Settings){
-		"frontends":                  func(s *Settings) { s.Frontends = s.Frontends[:1] },
-		"frontends[counter].address": func(s *Settings) { s.Frontends[0].Address = netip.MustParseAddrPort("10.1.2.4:80") },
-		"frontends[six].health":      func(s *Settings) { s.Frontends[1].Health.Path = "/x" },
-		"frontends[six].limits":      func(s *Settings) { s.Frontends[1].Limits.Connections = 7 },
-		"identity":                   func(s *Settings) { s.Identity[3].Claim = true },
-		"sessions":                   func(s *Settings) { s.Sessions.Memory.Entries = 7 },
-		"rules":                      func(s *Settings) { s.Rules.Path = "elsewhere" },
-		"admin":                      func(s *Settings) { s.Admin.Address = netip.MustParseAddrPort("127.0.0.1:1") },
-		"accessLog.path":             func(s *Settings) { s.AccessLog.Path = "stdout" },
-		"accessLog.buffer":           func(s *Settings) { s.AccessLog.Buffer = 7 },
-		"upstream":                   func(s *Settings) { s.Upstream.PerEndpoint = 7 },
-		"shutdown":                   func(s *Settings) { s.Shutdown.Grace = 7 },
-		"log":                        func(s *Settings) { s.Log.Level = "info" },
+	for _, c := range []struct {
+		want   string
+		change func(s *Settings)
+	}{
+		{
+			`frontends: it runs with ["counter" "six"] and the settings say ["counter"]`,
+			func(s *Settings) { s.Frontends = s.Frontends[:1] },
+		},
+		{
+			`frontends: it runs with ["counter" "six"] and the settings say ["six" "counter"]`,
+			func(s *Settings) { slices.Reverse(s.Frontends) },
+		},
+		{
+			`frontends[counter].address: it runs with 10.1.2.3:8080 and the settings say 10.1.2.4:80`,
+			func(s *Settings) { s.Frontends[0].Address = netip.MustParseAddrPort("10.1.2.4:80") },
+		},
+		{
+			`frontends[six].health.path: it runs with "/-/lb" and the settings say "/x"`,
+			func(s *Settings) { s.Frontends[1].Health.Path = "/x" },
+		},
+		{
+			`frontends[six].limits.connections: it runs with 100000 and the settings say 7`,
+			func(s *Settings) { s.Frontends[1].Limits.Connections = 7 },
+		},
+		{
+			`identity: it runs with ["legalEntity" "branch" "teller" "session"] and the settings say []`,
+			func(s *Settings) { s.Identity = nil },
+		},
+		{
+			`identity.branch.within: it runs with "legalEntity" and the settings say ""`,
+			func(s *Settings) { s.Identity[1].Within = "" },
+		},
+		{
+			`identity.legalEntity.default: it runs with "9001" and the settings say "9002"`,
+			func(s *Settings) { s.Identity[0].Default = "9002" },
+		},
+		{
+			`identity.session.claim: it runs with false and the settings say true`,
+			func(s *Settings) { s.Identity[3].Claim = true },
+		},
+		{
+			`sessions.memory.entries: it runs with 1000000 and the settings say 7`,
+			func(s *Settings) { s.Sessions.Memory.Entries = 7 },
+		},
+		{
+			`rules.path: it runs with "/var/lib/tellergate" and the settings say "elsewhere"`,
+			func(s *Settings) { s.Rules.Path = "elsewhere" },
+		},
+		{
+			`admin.address: it runs with [::1]:9180 and the settings say 127.0.0.1:1`,
+			func(s *Settings) { s.Admin.Address = netip.MustParseAddrPort("127.0.0.1:1") },
+		},
+		{
+			`accessLog.path: it runs with "off" and the settings say "stdout"`,
+			func(s *Settings) { s.AccessLog.Path = "stdout" },
+		},
+		{
+			`accessLog.buffer: it runs with 65536 and the settings say 7`,
+			func(s *Settings) { s.AccessLog.Buffer = 7 },
+		},
+		{
+			`upstream.idleTimeout: it runs with 15s and the settings say 1m0s`,
+			func(s *Settings) { s.Upstream.IdleTimeout = time.Minute },
+		},
+		{
+			`shutdown.grace: it runs with 1m0s and the settings say 7ns`,
+			func(s *Settings) { s.Shutdown.Grace = 7 },
+		},
+		{
+			`log.level: it runs with "debug" and the settings say "info"`,
+			func(s *Settings) { s.Log.Level = "info" },
+		},
 	} {
 		next := load()
-		change(next)
-		list := NeedsRestart(load(), next)
-		require.Len(t, list, 1, name)
-		assert.Equal(t, name, list[0].Path)
+		c.change(next)
+		assert.EqualError(t, NeedsRestart(load(), next), c.want+"; restart tellergate to apply it, or put it back")
 	}
 }
 
@@ -162,8 +247,13 @@ func FuzzLoad(f *testing.F) {
 		}
 		require.NotEmpty(t, s.Frontends)
 		require.True(t, s.Admin.Address.Addr().IsLoopback())
+		require.Empty(t, NeedsRestart(s, s))
 		for _, a := range s.Identity {
 			require.NotEqual(t, a.Name, a.Within)
+			require.True(t, a.Within == "" || s.Identity.declares(a.Within))
+			for _, p := range a.Sources {
+				require.NotEmpty(t, p.Name)
+			}
 		}
 	})
 }

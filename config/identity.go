@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-var attributeName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
+var attributeName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,62}$`)
 
 // isToken reports whether s may be the name of a header or cookie: RFC 9110, section 5.6.2.
 func isToken(s string) bool {
@@ -22,54 +22,73 @@ func (i Identity) declares(name string) bool {
 
 // identity checks the attributes and reads their subnet files.
 func (c *checker) identity(written *identityText) Identity {
-	var out Identity
-	places := map[string]string{} // kind and name of a source → attribute that reads it
+	var out Identity // as far as it is read
 	for _, name := range written.Order {
 		w := written.Attributes[name]
 		path := "identity." + name
-		a := Attribute{Name: name, Within: w.Within, Claim: w.Claim == nil || *w.Claim}
+		a := Attribute{Name: name, Within: w.Within, Claim: w.isClaim()}
 		if !attributeName.MatchString(name) {
-			c.fault(path, fmt.Sprintf("%q is not a name for an attribute", name), "begin with a letter and use letters, digits, _ and -")
+			c.fault(path, fmt.Sprintf("%q is not a name for an attribute", name),
+				"begin with a letter and use letters, digits, _ and -, 63 at most")
 		}
 		if w.Within != "" {
 			c.within(path+".within", name, written)
 		}
+		role := roleOf(name, written)
 		for _, key := range w.Order {
 			kind := SourceKind(key)
 			value := w.source(kind)
 			switch kind {
 			case SourceHeader, SourceCookie, SourceQuery:
-				if kind != SourceQuery && !isToken(value) || value == "" {
-					c.fault(path+"."+key, fmt.Sprintf("%q is not the name of a %s", value, describeKind(kind)), "use letters, digits and -")
-				}
-				if other := places[placeOf(kind, value)]; other != "" {
+				c.sourceName(path+"."+key, kind, value)
+				if other := out.reads(kind, value); other != "" {
 					c.fault(path+"."+key, fmt.Sprintf("%s %s is read as attribute %s already", describeKind(kind), value, other),
 						"give each attribute a source of its own")
 				}
-				places[placeOf(kind, value)] = name
 				a.Sources = append(a.Sources, Source{Kind: kind, Name: value})
 			case SourceSubnets:
-				a.Sources = append(a.Sources, Source{Kind: kind, Name: value, Subnets: c.subnets(path+"."+key, value)})
+				a.Sources = append(a.Sources, Source{Kind: kind, Name: value, Subnets: c.subnets(path+"."+key, value, role)})
 			}
 		}
 		if w.Default != nil {
-			a.Default = strings.TrimSpace(*w.Default)
-			if a.Default == "" {
-				c.fault(path+".default", "the default is empty", "give a value, or leave the key out")
+			value, fault := role.clean(*w.Default)
+			if fault != nil {
+				c.fault(path+".default", fault.Message, fault.Remedy)
 			}
+			a.Default = value
 		}
-		if len(a.Sources) == 0 && a.Default == "" {
+		if len(a.Sources) == 0 && w.Default == nil {
 			c.fault(path, "the attribute has no source", "give it a header, cookie, query, subnets or default")
 		}
 		out = append(out, a)
 	}
-	for _, a := range out {
-		if a.Within == "" && strings.Contains(a.Default, "/") && slices.ContainsFunc(out, func(b Attribute) bool { return b.Within == a.Name }) {
-			c.fault("identity."+a.Name+".default", fmt.Sprintf("%q holds a slash", a.Default),
-				"values of an attribute that others are within hold none: it divides the pair")
-		}
-	}
 	return out
+}
+
+// sourceName checks the name of a header, cookie or query parameter.
+func (c *checker) sourceName(path string, kind SourceKind, name string) {
+	switch {
+	case kind == SourceHeader:
+		c.header(path, name)
+	case kind == SourceCookie && !isToken(name), name == "":
+		c.fault(path, fmt.Sprintf("%q is not the name of a %s", name, describeKind(kind)), "use letters, digits and -")
+	}
+}
+
+// header checks the name of a header that something is read from.
+func (c *checker) header(path, name string) {
+	switch {
+	case !isToken(name):
+		c.fault(path, fmt.Sprintf("%q is not the name of a header", name), "use letters, digits and -")
+	case slices.Contains(ownHeaders, spelledPlain(name)):
+		c.fault(path, fmt.Sprintf("header %s belongs to HTTP and to tellergate itself", name), "name another header")
+	}
+}
+
+// ownHeaders are written, removed or interpreted on the way, whatever a client says in them.
+var ownHeaders = []string{
+	"connection", "content-length", "cookie", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer",
+	"transfer-encoding", "upgrade", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id",
 }
 
 func (c *checker) within(path, name string, written *identityText) {
@@ -81,16 +100,38 @@ func (c *checker) within(path, name string, written *identityText) {
 	case !ok:
 		c.fault(path, fmt.Sprintf("there is no attribute %q", outer), "declare it under identity")
 	case target.Within != "":
-		c.fault(path, fmt.Sprintf("%s is itself within %s", outer, target.Within), "only one level is possible: name "+target.Within)
+		c.fault(path, fmt.Sprintf("%s is itself within %s", outer, target.Within),
+			"only one level is possible: name "+target.Within)
+	case written.Attributes[name].isClaim() && !target.isClaim():
+		c.fault(path,
+			fmt.Sprintf("%s is a claim and %s is not: anybody could present the outer half of a trusted pair", name, outer),
+			fmt.Sprintf("remove claim: false from %s", outer))
 	}
 }
 
-// placeOf identifies a source. Header names have no case, and an underscore is read as a dash by some pods.
+// reads returns the attribute that is read from a source, "" if none is.
+func (i Identity) reads(kind SourceKind, name string) string {
+	for _, a := range i {
+		for _, s := range a.Sources {
+			if placeOf(s.Kind, s.Name) == placeOf(kind, name) {
+				return a.Name
+			}
+		}
+	}
+	return ""
+}
+
+// placeOf identifies a source by kind and name.
 func placeOf(kind SourceKind, name string) string {
 	if kind == SourceHeader {
-		name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
+		name = spelledPlain(name)
 	}
 	return string(kind) + " " + name
+}
+
+// spelledPlain folds the spellings of a header's name: it has no case, and some pods read an underscore as a dash.
+func spelledPlain(header string) string {
+	return strings.ReplaceAll(strings.ToLower(header), "_", "-")
 }
 
 func describeKind(kind SourceKind) string {

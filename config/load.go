@@ -4,16 +4,26 @@ import (
 	"cmp"
 	_ "embed"
 	"fmt"
-	"io"
+	"math"
 	"net/netip"
-	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"tellergate/internal/problem"
 	"tellergate/internal/strictyaml"
+)
+
+// What no setting may go beyond: more is a slip of the pen, and some of it is allocated in advance.
+const (
+	maxConnections = 10_000_000
+	maxDuration    = 24 * time.Hour
+)
+
+var (
+	frontendName = regexp.MustCompile(`^[\pL\pN][\pL\pN\pM._-]{0,62}$`)
+	healthPath   = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)+/?$`)
 )
 
 //go:embed default.yaml
@@ -28,21 +38,11 @@ func Load(path string) (*Settings, error) {
 	if path == "" {
 		return parse(defaultText, ".")
 	}
-	text, err := readBounded(path)
+	text, err := readFile(path, strictyaml.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("reading the settings: %w", err)
 	}
 	return parse(text, filepath.Dir(path))
-}
-
-// readBounded reads a file, but no more of it than is needed to see that it is too large.
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, strictyaml.MaxBytes+1))
 }
 
 // parse turns a text into Settings; subnet files are looked for in dir.
@@ -91,14 +91,15 @@ func (c *checker) fault(path, message, remedy string) {
 
 func (c *checker) frontends(written []frontendText) []Frontend {
 	if len(written) == 0 {
-		c.fault("frontends", "there is no frontend", "name at least one with its address: tellergate settings prints an example")
+		c.fault("frontends", "there is no frontend",
+			"name at least one with its address: tellergate settings prints an example")
 	}
 	names := make([]string, len(written))
 	for i := range written {
 		names[i] = written[i].Name
 	}
 	labels := problem.Elements(names)
-	byName, byAddress := map[string]bool{}, map[netip.AddrPort]string{}
+	byName := map[string]bool{}
 	out := make([]Frontend, len(written))
 	for i, w := range written {
 		path := "frontends[" + labels[i] + "]"
@@ -113,20 +114,20 @@ func (c *checker) frontends(written []frontendText) []Frontend {
 			c.fault(path, "the frontend has no name", "give it one: rules and logs refer to it")
 		case byName[w.Name]:
 			c.fault(path+".name", fmt.Sprintf("a frontend named %s is there already", w.Name), "give each a name of its own")
+		case !frontendName.MatchString(w.Name):
+			c.fault(path+".name", fmt.Sprintf("%q is not a name for a frontend", w.Name),
+				"begin with a letter or digit and use letters, digits, -, _ and ., 63 at most")
 		}
 		byName[w.Name] = true
 		if w.Address == nil {
 			c.fault(path, "the frontend has no address", "write address: ip:port")
 		} else {
-			at := netip.AddrPort(*w.Address)
-			out[i].Address = at
-			if other, taken := byAddress[at]; taken && at.Port() != 0 {
-				c.fault(path+".address", fmt.Sprintf("%s is the address of frontend %s already", at, other), "give each an address of its own")
-			}
-			byAddress[at] = w.Name
+			out[i].Address = netip.AddrPort(*w.Address)
+			c.taken(path+".address", out[i].Address, out[:i])
 		}
-		if !strings.HasPrefix(w.Health.Path, "/") {
-			c.fault(path+".health.path", fmt.Sprintf("%q does not begin with a slash", w.Health.Path), "write a path such as /-/lb")
+		if !healthPath.MatchString(w.Health.Path) {
+			c.fault(path+".health.path", fmt.Sprintf("%q is not a path", w.Health.Path),
+				"write a path such as /-/lb, of letters, digits and -._~/ only")
 		}
 		c.limits(path+".limits", w.Limits)
 	}
@@ -134,38 +135,66 @@ func (c *checker) frontends(written []frontendText) []Frontend {
 }
 
 func (c *checker) limits(path string, l Limits) {
-	c.positive(path+".headerBytes", l.HeaderBytes, 1024)
-	c.positive(path+".headerCount", l.HeaderCount, 1)
+	c.number(path+".headerBytes", int64(l.HeaderBytes), 1024, 1<<20)
+	c.number(path+".headerCount", int64(l.HeaderCount), 1, 10_000)
 	c.duration(path+".headerTimeout", l.HeaderTimeout, time.Millisecond)
 	c.duration(path+".idleTimeout", l.IdleTimeout, time.Millisecond)
-	c.positive(path+".bodyBytes", int(l.BodyBytes), 0)
-	c.positive(path+".connections", l.Connections, 1)
-	c.positive(path+".perSource", l.PerSource, 0)
+	c.number(path+".bodyBytes", l.BodyBytes, 0, math.MaxInt64)
+	c.number(path+".connections", int64(l.Connections), 1, maxConnections)
+	c.number(path+".perSource", int64(l.PerSource), 0, maxConnections)
 }
 
-// positive reports a number below least.
-func (c *checker) positive(path string, value, least int) {
-	if value < least {
-		c.fault(path, fmt.Sprintf("%d is too small", value), fmt.Sprintf("write %d or more", least))
+// taken reports that one of the frontends listens where address would. An unspecified address is every address, of
+// both families. Port 0 is a free one.
+func (c *checker) taken(path string, address netip.AddrPort, frontends []Frontend) {
+	for _, f := range frontends {
+		if !f.Address.IsValid() || f.Address.Port() != address.Port() || address.Port() == 0 {
+			continue
+		}
+		if f.Address.Addr() == address.Addr() {
+			c.fault(path, fmt.Sprintf("%s is the address of frontend %s already", address, f.Name),
+				"give each an address of its own")
+			return
+		}
+		if f.Address.Addr().IsUnspecified() || address.Addr().IsUnspecified() {
+			c.fault(path, fmt.Sprintf("%s and %s of frontend %s overlap: one of them is every address of this machine",
+				address, f.Address, f.Name), "give each a port of its own, or name the one address")
+			return
+		}
 	}
 }
 
-// duration reports a duration below least.
+// number reports what is not between least and most.
+func (c *checker) number(path string, value, least, most int64) {
+	switch {
+	case value < least:
+		c.fault(path, fmt.Sprintf("%d is too small", value), fmt.Sprintf("write %d or more", least))
+	case value > most:
+		c.fault(path, fmt.Sprintf("%d is too large", value), fmt.Sprintf("write %d or less", most))
+	}
+}
+
+// duration reports what is not between least and maxDuration.
 func (c *checker) duration(path string, value, least time.Duration) {
-	if value < least {
+	switch {
+	case value < least:
 		c.fault(path, fmt.Sprintf("%s is too short", value), fmt.Sprintf("write %s or more", least))
+	case value > maxDuration:
+		c.fault(path, fmt.Sprintf("%s is too long", value), "write 24h or less")
 	}
 }
 
 // settings checks what lies outside frontends and identity, and what joins several parts.
 func (c *checker) settings(s *Settings) {
-	if !isToken(s.Testers.Header) {
-		c.fault("testers.header", fmt.Sprintf("%q is not a header name", s.Testers.Header), "use letters, digits and -")
+	c.header("testers.header", s.Testers.Header)
+	if reader := s.Identity.reads(SourceHeader, s.Testers.Header); reader != "" {
+		c.fault("testers.header", fmt.Sprintf("header %s is read as attribute %s already", s.Testers.Header, reader),
+			"give testers a header of their own")
 	}
 	if s.Sessions.Store != "memory" {
 		c.fault("sessions.store", fmt.Sprintf("there is no session store %q", s.Sessions.Store), "write memory, the only one so far")
 	}
-	c.positive("sessions.memory.entries", s.Sessions.Memory.Entries, 1)
+	c.number("sessions.memory.entries", int64(s.Sessions.Memory.Entries), 1, 100_000_000)
 	if s.Rules.Store != "file" {
 		c.fault("rules.store", fmt.Sprintf("there is no rule store %q", s.Rules.Store), "write file, the only one so far")
 	}
@@ -176,25 +205,23 @@ func (c *checker) settings(s *Settings) {
 	if !at.Addr().IsLoopback() {
 		c.fault("admin.address", fmt.Sprintf("%s is not a loopback address", at),
 			"use 127.0.0.1 or [::1]: the admin API has no authentication yet, so only this machine may reach it")
-	}
-	for _, f := range s.Frontends {
-		if f.Address.IsValid() && f.Address == at && at.Port() != 0 {
-			c.fault("admin.address", fmt.Sprintf("%s is the address of frontend %s already", at, f.Name), "give each an address of its own")
-		}
+	} else {
+		c.taken("admin.address", at, s.Frontends)
 	}
 	if s.AccessLog.Path == "" {
 		c.fault("accessLog.path", "the path is empty", "write stdout, stderr, off or a file")
 	}
-	c.positive("accessLog.buffer", s.AccessLog.Buffer, 1)
+	c.number("accessLog.buffer", int64(s.AccessLog.Buffer), 1, 10_000_000)
 	for i, name := range s.AccessLog.Mask {
 		if !s.Identity.declares(name) {
-			c.fault(fmt.Sprintf("accessLog.mask[%d]", i), fmt.Sprintf("there is no attribute %q", name), "name an attribute of identity")
+			c.fault(fmt.Sprintf("accessLog.mask[%d]", i), fmt.Sprintf("there is no attribute %q", name),
+				"name an attribute of identity")
 		}
 	}
 	c.duration("upstream.connectTimeout", s.Upstream.ConnectTimeout, time.Millisecond)
 	c.duration("upstream.responseTimeout", s.Upstream.ResponseTimeout, time.Millisecond)
 	c.duration("upstream.idleTimeout", s.Upstream.IdleTimeout, time.Millisecond)
-	c.positive("upstream.perEndpoint", s.Upstream.PerEndpoint, 1)
+	c.number("upstream.perEndpoint", int64(s.Upstream.PerEndpoint), 1, maxConnections)
 	c.duration("shutdown.delay", s.Shutdown.Delay, 0)
 	c.duration("shutdown.grace", s.Shutdown.Grace, 0)
 	switch s.Log.Level {

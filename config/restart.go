@@ -2,56 +2,91 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
+	"slices"
 
 	"tellergate/internal/problem"
 )
 
 // NeedsRestart returns one problem for each difference between the running and the next settings that cannot be applied
-// while the process runs: listen addresses, limits of a listener, attributes and their defaults, stores, the admin API.
+// while the process runs. What can: trust, testers, the sources of attributes, masks, and of a frontend's limits
+// headerCount and bodyBytes.
 func NeedsRestart(running, next *Settings) problem.List {
-	var list problem.List
-	differ := func(path string, a, b any) {
-		if !reflect.DeepEqual(a, b) {
-			list = append(list, problem.Problem{
-				Path: path, Message: fmt.Sprintf("it runs with %v and the file says %v", a, b),
-				Remedy: "restart tellergate to apply it, or put it back",
-			})
-		}
-	}
-	frontends := func(s *Settings) (names []string) {
+	var d differences
+	names := func(s *Settings) (names []string) {
 		for _, f := range s.Frontends {
 			names = append(names, f.Name)
 		}
 		return names
 	}
-	differ("frontends", frontends(running), frontends(next))
-	if len(running.Frontends) == len(next.Frontends) {
+	if d.add("frontends", names(running), names(next)); len(d.list) == 0 {
 		for i, f := range running.Frontends {
-			path := "frontends[" + f.Name + "]"
-			differ(path+".address", f.Address, next.Frontends[i].Address)
-			differ(path+".health", f.Health, next.Frontends[i].Health)
-			differ(path+".limits", f.Limits, next.Frontends[i].Limits)
+			d.frontend("frontends["+f.Name+"]", f, next.Frontends[i])
 		}
 	}
-	type declaration struct {
-		Name, Within, Default string
-		Claim                 bool
-	}
-	declarations := func(s *Settings) (out []declaration) {
-		for _, a := range s.Identity {
-			out = append(out, declaration{a.Name, a.Within, a.Default, a.Claim})
+	d.identity(running.Identity, next.Identity)
+	d.add("sessions", running.Sessions, next.Sessions)
+	d.add("rules", running.Rules, next.Rules)
+	d.add("admin.address", running.Admin.Address, next.Admin.Address)
+	log := running.AccessLog
+	log.Mask = next.AccessLog.Mask
+	d.add("accessLog", log, next.AccessLog)
+	d.add("upstream", running.Upstream, next.Upstream)
+	d.add("shutdown", running.Shutdown, next.Shutdown)
+	d.add("log", running.Log, next.Log)
+	return d.list
+}
+
+// differences collects what is not the same.
+type differences struct{ list problem.List }
+
+func (d *differences) frontend(path string, running, next Frontend) {
+	d.add(path+".address", running.Address, next.Address)
+	d.add(path+".health", running.Health, next.Health)
+	limits := running.Limits
+	limits.HeaderCount, limits.BodyBytes = next.Limits.HeaderCount, next.Limits.BodyBytes
+	d.add(path+".limits", limits, next.Limits)
+}
+
+func (d *differences) identity(running, next Identity) {
+	names := func(i Identity) (names []string) {
+		for _, a := range i {
+			names = append(names, a.Name)
 		}
-		return out
+		return names
 	}
-	differ("identity", declarations(running), declarations(next))
-	differ("sessions", running.Sessions, next.Sessions)
-	differ("rules", running.Rules, next.Rules)
-	differ("admin", running.Admin, next.Admin)
-	differ("accessLog.path", running.AccessLog.Path, next.AccessLog.Path)
-	differ("accessLog.buffer", running.AccessLog.Buffer, next.AccessLog.Buffer)
-	differ("upstream", running.Upstream, next.Upstream)
-	differ("shutdown", running.Shutdown, next.Shutdown)
-	differ("log", running.Log, next.Log)
-	return list
+	if !slices.Equal(names(running), names(next)) {
+		d.add("identity", names(running), names(next))
+		return
+	}
+	for i, a := range running {
+		path := "identity." + a.Name
+		d.add(path+".within", a.Within, next[i].Within)
+		d.add(path+".default", a.Default, next[i].Default)
+		d.add(path+".claim", a.Claim, next[i].Claim)
+	}
+}
+
+// add compares two values of one type, structs field by field under the names that they have in the text.
+func (d *differences) add(path string, running, next any) {
+	a, b := reflect.ValueOf(running), reflect.ValueOf(next)
+	if _, address := running.(netip.AddrPort); a.Kind() == reflect.Struct && !address {
+		for i := range a.NumField() {
+			d.add(path+"."+a.Type().Field(i).Tag.Get("yaml"), a.Field(i).Interface(), b.Field(i).Interface())
+		}
+		return
+	}
+	if reflect.DeepEqual(running, next) {
+		return
+	}
+	verb := "%v"
+	if a.Kind() == reflect.String || a.Kind() == reflect.Slice {
+		verb = "%q"
+	}
+	d.list = append(d.list, problem.Problem{
+		Path:    path,
+		Message: fmt.Sprintf("it runs with "+verb+" and the settings say "+verb, running, next),
+		Remedy:  "restart tellergate to apply it, or put it back",
+	})
 }

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"tellergate/internal/strictyaml"
@@ -62,8 +61,10 @@ type attributeText struct {
 	Claim   *bool    `yaml:"claim"`
 }
 
+func (a attributeText) isClaim() bool { return a.Claim == nil || *a.Claim }
+
 // source returns what the text says under the key of a source kind.
-func (a *attributeText) source(kind SourceKind) string {
+func (a attributeText) source(kind SourceKind) string {
 	switch kind {
 	case SourceHeader:
 		return a.Header
@@ -83,10 +84,16 @@ type address netip.AddrPort
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (a *address) UnmarshalText(text []byte) error {
 	parsed, err := netip.ParseAddrPort(string(text))
-	if err != nil {
+	switch {
+	case err != nil:
 		return &strictyaml.Fault{
 			Message: fmt.Sprintf("%q is not an address with a port", text),
 			Remedy:  "write ip:port, such as 10.1.2.3:8080 or [2001:db8::1]:8080; host names are not looked up",
+		}
+	case parsed.Addr().Is4In6():
+		return &strictyaml.Fault{
+			Message: fmt.Sprintf("%q is IPv4 written as IPv6", text),
+			Remedy:  fmt.Sprintf("write %s", netip.AddrPortFrom(parsed.Addr().Unmap(), parsed.Port())),
 		}
 	}
 	*a = address(parsed)
@@ -108,16 +115,20 @@ func (n *network) UnmarshalText(text []byte) error {
 
 // parsePrefix reads a CIDR or a single address; the error is a *strictyaml.Fault.
 func parsePrefix(text string) (netip.Prefix, error) {
-	if !strings.Contains(text, "/") {
-		if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
-			return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
-		}
-	}
 	p, err := netip.ParsePrefix(text)
+	if a, single := netip.ParseAddr(text); single == nil && a.Zone() == "" {
+		p, err = netip.PrefixFrom(a, a.BitLen()), nil
+	}
 	if err != nil {
 		return netip.Prefix{}, &strictyaml.Fault{
 			Message: fmt.Sprintf("%q is not a network", text),
 			Remedy:  "write address/bits, such as 10.20.0.0/14, or a single address",
+		}
+	}
+	if p.Addr().Is4In6() {
+		return netip.Prefix{}, &strictyaml.Fault{
+			Message: fmt.Sprintf("%q is IPv4 written as IPv6", text),
+			Remedy:  "write it as IPv4, such as 10.20.0.0/14",
 		}
 	}
 	if p.Masked() != p {

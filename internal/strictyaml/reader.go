@@ -225,8 +225,8 @@ func (r *reader) entries(n *yaml.Node, at *trail, each func(key string, keyNode,
 		case key.Tag == "!!null" && key.Style == 0:
 			r.fault(key, at, "there is no key here", "write one, or remove the value")
 		case first[key.Value] > 0:
-			r.fault(key, at.to(key.Value), fmt.Sprintf("the key %s is there already, in line %d", keyText(key.Value), first[key.Value]),
-				"remove one of them")
+			r.fault(key, at.to(key.Value),
+				fmt.Sprintf("the key %s is there already, in line %d", keyText(key.Value), first[key.Value]), "remove one of them")
 		default:
 			first[key.Value] = key.Line
 			each(key.Value, key, value)
