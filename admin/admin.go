@@ -119,6 +119,7 @@ func New(o Options) (*Server, error) {
 	s.registerOrganisations()
 	s.registerRevisions()
 	s.registerExplain()
+	s.registerMentions()
 	s.registerServices()
 	s.registerSessions()
 	s.registerReplicas()

@@ -80,6 +80,7 @@ func register[I, O any](s *Server, op huma.Operation, handle func(context.Contex
 // A request is what the headers of a call say beyond its typed input.
 type request struct {
 	contentType    string // of the body, without parameters; empty for a call without one
+	charset        string // of the body; empty is UTF-8
 	author, reason string
 	parent         uint64 // of a conditional call: what If-Match names
 }
@@ -112,7 +113,7 @@ func takes(op huma.Operation, maxBytes int64, schemas map[string]*huma.Schema) h
 	op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge,
 		http.StatusUnsupportedMediaType)
 	op.Middlewares = append(op.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
-		sent, err := contentType(ctx.Header("Content-Type"))
+		sent, charset, err := contentType(ctx.Header("Content-Type"))
 		if err != nil || !slices.Contains(accepted, sent) {
 			r, w := humago.Unwrap(ctx)
 			refuse(w, r, fault(http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type %q is not taken here; send %s",
@@ -120,22 +121,30 @@ func takes(op huma.Operation, maxBytes int64, schemas map[string]*huma.Schema) h
 			return
 		}
 		r := requestOf(ctx.Context())
-		r.contentType = sent
+		r.contentType, r.charset = sent, charset
 		next(huma.WithValue(ctx, requestKey{}, r))
 	})
 	return op
 }
 
-// contentType returns a media type without its parameters, of which only UTF-8 is taken.
-func contentType(header string) (string, error) {
+// contentType returns a media type without its parameters, and the charset, which is UTF-8 unless it is CSV.
+func contentType(header string) (media, charset string, err error) {
 	media, parameters, err := mime.ParseMediaType(header)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	if charset, ok := parameters["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
-		return "", fmt.Errorf("charset %q is not UTF-8", charset)
+	charset = parameters["charset"]
+	_, known, _ := rules.DecodeText(nil, charset)
+	if !known || media != api.CSV && charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return "", "", fmt.Errorf("charset %q is not taken", charset)
 	}
-	return media, nil
+	return media, charset, nil
+}
+
+// decoded returns the body of a call in UTF-8.
+func decoded(ctx context.Context, body []byte) ([]byte, error) {
+	text, _, err := rules.DecodeText(body, requestOf(ctx).charset)
+	return text, err
 }
 
 // authored makes op a change: its headers say who makes it and why.

@@ -21,6 +21,8 @@ type edit struct {
 	set      map[string][]byte
 	remove   []string
 	warnings problem.List
+	// duplicates and idle are as in api.WriteResult.
+	duplicates, idle int
 	// broken says what the caller did where the draft does not compile, remedy what to do about each problem instead of
 	// what Compile advises; empty leaves that.
 	broken, remedy string
@@ -136,9 +138,11 @@ func (s *Server) changeFrom(ctx context.Context, head store.Revision, state *con
 		return nil, fmt.Errorf("appending the change to revision %d: %w", head.Seq, err)
 	}
 	result := api.WriteResult{
-		Revision: revision.Seq,
-		Changed:  revision.Seq != head.Seq,
-		Warnings: slices.Concat(e.warnings, s.news(&e, head, compiled.Warnings())),
+		Revision:   revision.Seq,
+		Changed:    revision.Seq != head.Seq,
+		Duplicates: e.duplicates,
+		Idle:       e.idle,
+		Warnings:   slices.Concat(e.warnings, s.news(&e, head, compiled.Warnings())),
 	}
 	if result.Changed {
 		result.Changes = diffParts(e.parts(), state, next)

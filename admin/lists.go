@@ -36,6 +36,11 @@ func (s *Server) registerLists() {
 		OperationID: "putList", Method: http.MethodPut, Path: path, Tags: []string{"lists"},
 		Summary: "Create or replace a list",
 	}, api.MaxListBytes, forms)), s.putList)
+	register(s, s.conditional(takes(huma.Operation{
+		OperationID: "editList", Method: http.MethodPatch, Path: path, Tags: []string{"lists"},
+		Summary: "Add values to a list and remove others, as one revision",
+		Errors:  []int{http.StatusNotFound},
+	}, api.MaxListBytes, nil)), s.editList)
 	register(s, s.conditional(huma.Operation{
 		OperationID: "deleteList", Method: http.MethodDelete, Path: path, Tags: []string{"lists"},
 		Summary: "Delete a list that no rule uses", Errors: []int{http.StatusNotFound},
@@ -122,42 +127,38 @@ func (s *Server) putList(ctx context.Context, in *putListInput) (*changed, error
 	if err := s.checkName("list", in.Name); err != nil {
 		return nil, err
 	}
-	list, warnings, err := s.readList(requestOf(ctx).contentType, in)
+	list, duplicates, err := s.readList(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	return s.change(ctx, func(_ store.Revision, draft *content.State) (edit, error) {
 		draft.Lists[in.Name] = list
 		return edit{
-			set:      map[string][]byte{content.ListPart(in.Name): content.EncodeList(list)},
-			warnings: warnings,
-			broken:   fmt.Sprintf("the rules do not compile with this list %q", in.Name),
+			set:        map[string][]byte{content.ListPart(in.Name): content.EncodeList(list)},
+			warnings:   merged(duplicates),
+			duplicates: duplicates,
+			broken:     fmt.Sprintf("the rules do not compile with this list %q", in.Name),
 		}, nil
 	})
 }
 
 // readList reads the list that was sent and checks it against the declared attributes.
-func (s *Server) readList(contentType string, in *putListInput) (*rules.List, problem.List, error) {
-	var (
-		list     *rules.List
-		warnings problem.List
-		err      error
-		detail   = fmt.Sprintf("the list %q cannot be read", in.Name)
-	)
-	if contentType == api.CSV {
+func (s *Server) readList(ctx context.Context, in *putListInput) (list *rules.List, duplicates int, err error) {
+	detail := fmt.Sprintf("the list %q cannot be read", in.Name)
+	if requestOf(ctx).contentType == api.CSV {
 		i := s.Schema.Index(in.Attribute)
 		if i < 0 {
-			return nil, nil, refusedFor(detail, "attribute", fmt.Sprintf("%q is not a declared attribute", in.Attribute),
+			return nil, 0, refusedFor(detail, "attribute", fmt.Sprintf("%q is not a declared attribute", in.Attribute),
 				fmt.Sprintf("say whose values the lines are: ?attribute= and one of %s", strings.Join(s.attributes(), ", ")))
 		}
-		var duplicates int
-		if list, duplicates, err = rules.ParseListCSV(in.RawBody, s.Schema.Attribute(i)); duplicates > 0 {
-			warnings = append(warnings, merged(duplicates))
+		var text []byte
+		if text, err = decoded(ctx, in.RawBody); err == nil {
+			list, duplicates, err = rules.ParseListCSV(text, s.Schema.Attribute(i))
 		}
 	} else {
 		list, err = rules.ParseList(in.RawBody)
 		if err == nil && in.Attribute != "" && in.Attribute != list.Attribute() {
-			return nil, nil, refusedFor(detail, "attribute",
+			return nil, 0, refusedFor(detail, "attribute",
 				fmt.Sprintf("the query says attribute %q and the list %q", in.Attribute, list.Attribute()), "leave one away")
 		}
 	}
@@ -165,9 +166,61 @@ func (s *Server) readList(contentType string, in *putListInput) (*rules.List, pr
 		err = list.Check(s.Schema)
 	}
 	if err != nil {
-		return nil, nil, refused(detail, err)
+		return nil, 0, refused(detail, err)
 	}
-	return list, warnings, nil
+	return list, duplicates, nil
+}
+
+type editListInput struct {
+	ListInput
+	Body api.ListEdit
+}
+
+func (s *Server) editList(ctx context.Context, in *editListInput) (*changed, error) {
+	return s.change(ctx, func(head store.Revision, draft *content.State) (edit, error) {
+		list, ok := draft.Lists[in.Name]
+		if !ok {
+			return edit{}, absent(head.Seq, "list", in.Name, slices.Sorted(maps.Keys(draft.Lists)))
+		}
+		add, remove, problems := s.readEdit(list.Attribute(), &in.Body)
+		if len(problems) > 0 {
+			return edit{}, refused(fmt.Sprintf("the list %q cannot be changed so", in.Name), problems)
+		}
+		edited, added, removed := list.Edit(add, remove)
+		draft.Lists[in.Name] = edited
+		return edit{
+			set:        map[string][]byte{content.ListPart(in.Name): content.EncodeList(edited)},
+			duplicates: len(in.Body.Add) + len(in.Body.Remove) - add.Len() - remove.Len(),
+			idle:       add.Len() + remove.Len() - added - removed,
+			broken:     fmt.Sprintf("the rules do not compile with this list %q", in.Name),
+		}, nil
+	})
+}
+
+// readEdit cleans the values of an edit. One that is to come and to go is a problem.
+func (s *Server) readEdit(attribute string, sent *api.ListEdit) (add, remove *rules.List, problems problem.List) {
+	read := func(what string, values []string) *rules.List {
+		clean := make([]string, 0, len(values))
+		for i, value := range values {
+			value, bad := s.Schema.Clean(attribute, value)
+			switch {
+			case bad == nil:
+				clean = append(clean, value)
+			case len(problems) < 100:
+				bad.Path = fmt.Sprintf("%s[%d]", what, i)
+				problems = append(problems, *bad)
+			}
+		}
+		return rules.NewList(attribute, clean)
+	}
+	add, remove = read("add", sent.Add), read("remove", sent.Remove)
+	for value := range add.All() {
+		if remove.Contains(value) && len(problems) < 100 {
+			problems = append(problems, problem.Problem{Path: "remove",
+				Message: fmt.Sprintf("value %q is to be added and removed", value), Remedy: "leave it out of one of them"})
+		}
+	}
+	return add, remove, problems
 }
 
 func (s *Server) attributes() []string {
@@ -179,11 +232,14 @@ func (s *Server) attributes() []string {
 }
 
 // merged is the warning about lines that occurred more than once.
-func merged(duplicates int) problem.Problem {
-	if duplicates == 1 {
-		return problem.Problem{Message: "1 line occurs more than once and was merged"}
+func merged(duplicates int) problem.List {
+	switch duplicates {
+	case 0:
+		return nil
+	case 1:
+		return problem.List{{Message: "1 line occurs more than once and was merged"}}
 	}
-	return problem.Problem{Message: fmt.Sprintf("%d lines occur more than once and were merged", duplicates)}
+	return problem.List{{Message: fmt.Sprintf("%d lines occur more than once and were merged", duplicates)}}
 }
 
 // checkName refuses names of lists and legal entities that could not be written in a rule or a path.

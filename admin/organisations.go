@@ -13,7 +13,6 @@ import (
 
 	"tellergate/admin/api"
 	"tellergate/internal/content"
-	"tellergate/internal/problem"
 	"tellergate/rules"
 	"tellergate/store"
 )
@@ -105,13 +104,13 @@ func (s *Server) putOrganisation(ctx context.Context, in *putOrganisationInput) 
 	}
 	var (
 		organisation *rules.Organisation
-		warnings     problem.List
+		duplicates   int
+		text         []byte
 		err          error
 	)
 	if requestOf(ctx).contentType == api.CSV {
-		var duplicates int
-		if organisation, duplicates, err = rules.ParseOrganisationCSV(in.RawBody); duplicates > 0 {
-			warnings = append(warnings, merged(duplicates))
+		if text, err = decoded(ctx, in.RawBody); err == nil {
+			organisation, duplicates, err = rules.ParseOrganisationCSV(text)
 		}
 	} else {
 		organisation, err = rules.ParseOrganisation(in.RawBody)
@@ -123,8 +122,8 @@ func (s *Server) putOrganisation(ctx context.Context, in *putOrganisationInput) 
 		draft.Organisations[in.LegalEntity] = organisation
 		return edit{
 			set:      map[string][]byte{content.OrganisationPart(in.LegalEntity): content.EncodeOrganisation(organisation)},
-			warnings: warnings,
-			broken:   fmt.Sprintf("the rules do not compile with this organisation of %q", in.LegalEntity),
+			warnings: merged(duplicates), duplicates: duplicates,
+			broken: fmt.Sprintf("the rules do not compile with this organisation of %q", in.LegalEntity),
 		}, nil
 	})
 }

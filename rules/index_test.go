@@ -224,3 +224,6 @@ func TestExplainAmongManyRules(t *testing.T) {
 	require.Contains(t, e.Steps[3], "rules need a value, a list or a branch that the request does not have")
 	require.Equal(t, e.Rules[len(e.Rules)-1].Name, service.Decide(&q, Standing{}, nil).Rule)
 }
+
+// seeded returns a generator whose values depend on the seed alone.
+func seeded(seed uint64) generator { return generator{rand.New(rand.NewPCG(seed, 4))} }

@@ -225,6 +225,40 @@ func (l *List) Values() []string {
 // All yields the values in ascending order without allocating; each keeps the list's memory alive.
 func (l *List) All() iter.Seq[string] { return l.set.all() }
 
+// Edit returns the list with the values of add and without those of remove, and how many values came and went. A value
+// that is in both is removed.
+func (l *List) Edit(add, remove *List) (edited *List, added, removed int) {
+	b := newSetBuilder(len(l.set.text) + len(add.set.text))
+	next, stop := iter.Pull(add.All())
+	defer stop()
+	fresh, more := next()
+	take := func() {
+		if !remove.Contains(fresh) {
+			b.add(fresh)
+			added++
+		}
+		fresh, more = next()
+	}
+	for value := range l.All() {
+		for more && fresh < value {
+			take()
+		}
+		if more && fresh == value {
+			fresh, more = next()
+		}
+		if remove.Contains(value) {
+			removed++
+			continue
+		}
+		b.add(value)
+	}
+	for more {
+		take()
+	}
+	set, _ := b.finish()
+	return &List{attribute: l.attribute, set: set}, added, removed
+}
+
 // WriteTo writes the list as canonical JSON: one line, values in ascending order.
 func (l *List) WriteTo(w io.Writer) (int64, error) {
 	out := newTextWriter(w)

@@ -1,5 +1,11 @@
 package rules
 
+import (
+	"slices"
+
+	"tellergate/internal/problem"
+)
+
 // Names of attributes that the product itself gives a meaning.
 const (
 	AttributeBranch      = "branch"
@@ -52,4 +58,19 @@ func (s *Schema) Index(name string) int {
 		return i
 	}
 	return -1
+}
+
+// Clean returns a value of the named attribute, which must be declared, as requests and lists have it: a pair where the
+// attribute is declared within another. The fault has no place.
+func (s *Schema) Clean(attribute, raw string) (string, *problem.Problem) {
+	a := s.attributes[s.index[attribute]]
+	value, fault := trimValue(raw), (*problem.Problem)(nil)
+	if a.Within != "" {
+		value, fault = cleanPair(value, a)
+	}
+	if fault == nil {
+		outer := slices.ContainsFunc(s.attributes, func(inner Attribute) bool { return inner.Within == attribute })
+		fault = checkDeclared(value, a, outer)
+	}
+	return value, fault
 }

@@ -27,6 +27,9 @@ const (
 	RevisionsPath = Base + "/revisions"
 	// ExplainPath: POST takes an ExplainRequest and answers an ExplainResult.
 	ExplainPath = Base + "/explain"
+	// MentionsPath: GET answers Mentions; exactly one of the queries branch, teller, legalEntity (values) and list (a name),
+	// and limit (1 to 10,000, default 1,000).
+	MentionsPath = Base + "/mentions"
 	// ServicesPath: GET answers Services.
 	ServicesPath = Base + "/services"
 	// SessionsPath: GET answers Sessions; queries service, version, branch, after (the cursor) and limit (1 to 1,000,
@@ -46,8 +49,8 @@ const (
 	ProfilingPath = "/debug/pprof/"
 )
 
-// ListPath: GET and PUT a List as JSON or CSV, DELETE; writes take If-Match and answer a WriteResult. A PUT of CSV
-// names the list's attribute in the query attribute.
+// ListPath: GET and PUT a List as JSON or CSV, PATCH a ListEdit, DELETE; writes take If-Match and answer a WriteResult.
+// A PUT of CSV names the list's attribute in the query attribute.
 func ListPath(name string) string { return ListsPath + "/" + url.PathEscape(name) }
 
 // OrganisationPath: GET and PUT an Organisation as JSON or CSV, DELETE; writes take If-Match and answer a WriteResult.

@@ -49,3 +49,12 @@ type Pin struct {
 	Subject  string         `json:"subject,omitempty" doc:"absent: provisional, until the subject appears"`
 	Revision uint64         `json:"revision" doc:"that decided it"`
 }
+
+// Mentions answers GET MentionsPath: which tests of which rules of the head revision mention something.
+type Mentions struct {
+	Revision uint64          `json:"revision"`
+	Mentions []rules.Mention `json:"mentions" doc:"in the order of the document"`
+	More     int             `json:"more,omitempty" doc:"how many there are beyond the limit"`
+	// Lists names the lists that hold the value, whether rules mention them or not.
+	Lists []string `json:"lists,omitempty" doc:"lists that hold the value"`
+}

@@ -15,6 +15,10 @@ type WriteResult struct {
 	NotApplied string            `json:"notApplied,omitempty" doc:"why the revision does not run here"`
 	Warnings   []problem.Problem `json:"warnings,omitempty" doc:"legal but probably not meant; where the rules were not written, only what the call brought about"`
 	Changes    []PartDiff        `json:"changes,omitempty" doc:"what the call changed"`
+	// Duplicates is how many lines of a CSV occurred more than once and were merged.
+	Duplicates int `json:"duplicates,omitempty" doc:"values or branches that occurred more than once and were merged"`
+	// Idle is how many values of an edit were there already, or were not there to remove.
+	Idle int `json:"idle,omitempty" doc:"values to add that the list had already, and to remove that it had not"`
 }
 
 // A CheckResult answers a dry run of a rule document against the head revision's lists, organisations and overrides.
@@ -30,6 +34,12 @@ type CheckResult struct {
 type List struct {
 	Attribute string   `json:"attribute" doc:"whose values these are; declared in the settings"`
 	Values    []string `json:"values" doc:"pairs outer/value where the attribute is declared within another"`
+}
+
+// A ListEdit adds values to a list and removes others, as one revision.
+type ListEdit struct {
+	Add    []string `json:"add,omitempty" doc:"pairs outer/value where the attribute is declared within another"`
+	Remove []string `json:"remove,omitempty"`
 }
 
 // Lists answers GET ListsPath.

@@ -87,6 +87,12 @@ func overrideText(o *rules.Override) string {
 func (t *tool) printWrite(file string, result *api.WriteResult) error {
 	err := t.print(result, func(w io.Writer) {
 		writeChanges(w, result.Changes)
+		if result.Duplicates > 0 {
+			fmt.Fprintf(w, "%s occurred more than once and %s merged\n", count(result.Duplicates, "value"), wereOrWas(result.Duplicates))
+		}
+		if result.Idle > 0 {
+			fmt.Fprintf(w, "%s changed nothing: already there, or not there to remove\n", count(result.Idle, "value"))
+		}
 		switch {
 		case !result.Changed:
 			fmt.Fprintf(w, "nothing to change: revision %d is so already\n", result.Revision)

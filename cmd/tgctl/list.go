@@ -15,14 +15,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"tellergate/admin/api"
+	"tellergate/rules"
 )
 
 // list is the family of commands about lists.
 func (t *tool) list() *cobra.Command {
 	return family("list", "Read, replace and delete lists (名单)",
-		"A list (名单) is a named set of values of one attribute. It is replaced whole, and is live with its revision.",
+		"A list (名单) is a named set of values of one attribute. Every change of it is one revision (修订).",
 		t.getCommand("get [NAME]", "Print a list as CSV, or an overview of all", t.completeLists, t.getLists),
-		t.putList(), t.deleteCommand("delete NAME", "list", api.ListPath, t.completeLists))
+		t.putList(), t.editList("add"), t.editList("remove"), t.deleteCommand("delete NAME", "list", api.ListPath, t.completeLists))
 }
 
 // organisation is the family of commands about organisations.
@@ -153,7 +154,13 @@ func (t *tool) download(ctx context.Context, path, accept, file string) error {
 		return err
 	}
 	defer answer.Body.Close()
-	if err := t.save(answer.Body, file); err != nil {
+	var body io.Reader = answer.Body
+	if file != "-" {
+		shown := t.progress("received", answer.ContentLength)
+		defer shown.done()
+		body = shown.reading(body)
+	}
+	if err := t.save(body, file); err != nil {
 		var local *os.PathError
 		if errors.As(err, &local) {
 			return err
@@ -182,7 +189,7 @@ func (t *tool) save(from io.Reader, file string) error {
 
 func (t *tool) putList() *cobra.Command {
 	var o write
-	var attribute, file string
+	var attribute, file, encoding string
 	cmd := &cobra.Command{
 		Use:   "put NAME --file FILE [--attribute ATTRIBUTE]",
 		Short: "Make the values in a CSV file the whole list",
@@ -210,18 +217,19 @@ A new list says with --attribute whose values it holds; an existing one keeps it
 				}
 				path += "?" + url.Values{"attribute": {attribute}}.Encode()
 			}
-			return t.put(ctx, path, file, answer.Header.Get(api.ETagHeader), &o)
+			return t.put(ctx, path, file, encoding, answer.Header.Get(api.ETagHeader), &o)
 		},
 	}
 	o.flags(cmd)
 	cmd.Flags().StringVar(&attribute, "attribute", "", "whose values these are")
 	inputFlag(cmd, &file)
+	encodingFlag(cmd, &encoding)
 	return cmd
 }
 
 func (t *tool) putOrganisation() *cobra.Command {
 	var o write
-	var file string
+	var file, encoding string
 	cmd := &cobra.Command{
 		Use:   "put ENTITY --file FILE",
 		Short: "Make the branches in a CSV file the whole organisation",
@@ -234,12 +242,18 @@ allowed, the topmost branches have no parent. A file FILE.json holds the JSON th
 			if err != nil {
 				return err
 			}
-			return t.put(cmd.Context(), api.OrganisationPath(args[0]), file, tag, &o)
+			return t.put(cmd.Context(), api.OrganisationPath(args[0]), file, encoding, tag, &o)
 		},
 	}
 	o.flags(cmd)
 	inputFlag(cmd, &file)
+	encodingFlag(cmd, &encoding)
 	return cmd
+}
+
+func encodingFlag(cmd *cobra.Command, encoding *string) {
+	cmd.Flags().StringVar(encoding, "encoding", "utf-8", "how the characters of a CSV file are encoded: utf-8, gb18030 or gbk")
+	complete(cmd, "encoding", "utf-8", "gb18030", "gbk")
 }
 
 func inputFlag(cmd *cobra.Command, file *string) {
@@ -247,7 +261,7 @@ func inputFlag(cmd *cobra.Command, file *string) {
 }
 
 // put uploads a file on top of the revision that tag names, unless --if-revision names another.
-func (t *tool) put(ctx context.Context, path, file, tag string, o *write) error {
+func (t *tool) put(ctx context.Context, path, file, encoding, tag string, o *write) error {
 	if o.revision >= 0 {
 		tag = api.ETag(uint64(o.revision))
 	}
@@ -257,14 +271,23 @@ func (t *tool) put(ctx context.Context, path, file, tag string, o *write) error 
 	}
 	defer content.body.Close()
 	media := api.CSV
+	if _, known, _ := rules.DecodeText(nil, encoding); !known {
+		return usagef("--encoding %s is not known; give utf-8, gb18030 or gbk", encoding)
+	}
+	if !strings.EqualFold(encoding, "utf-8") {
+		media += "; charset=" + encoding
+	}
 	if strings.HasSuffix(file, ".json") {
 		media = api.JSON
 	}
+	shown := t.progress("sent", content.size)
+	defer shown.done()
 	var result api.WriteResult
 	_, err = t.client.ask(ctx, call{
 		method: "PUT", path: path, contentType: media, ifMatch: tag, change: t.by(o.reason),
-		body: content.body, size: content.size,
+		body: shown.reading(content.body), size: content.size,
 	}, &result)
+	shown.done()
 	if err != nil {
 		return refusedFile(file, liveRules, err)
 	}

@@ -125,6 +125,21 @@ func TestAgainstTheServer(t *testing.T) {
 	step(exitDone, `\n4         .*  wang    overrides/counter    过账失败\n3         .*  wang    rules                试点 50%\n`+
 		`tgctl: there are older ones; see them with tgctl history --before 3\n$`, "history", "--limit", "5")
 
+	step(exitDone, `^lists/pilot-tellers changed: 2 values added, 0 removed\n\+ 9001/0002\n\+ 9001/0003\n`+
+		`1 value changed nothing: .*\nrevision 8 is live\n$`,
+		"list", "add", "pilot-tellers", "9001/0002", "9001/0003", "9001/0001", "--reason", "second wave")
+	operator.in = "legalEntity,teller\n9001,0002\n9001,0003\n"
+	step(exitDone, `^lists/pilot-tellers changed: 0 values added, 2 removed\n.*revision 9 is live\n$`,
+		"list", "remove", "pilot-tellers", "--file", "-")
+	step(exitRefused, `^tgctl: .*nobody`, "list", "add", "nobody", "9001/0001")
+	step(exitUsage, `takes values`, "list", "add", "pilot-tellers")
+	step(exitDone, `^in lists pilot-tellers\nSERVICE .*\ncounter  pilot-branches  200 .* teller 9001/0001 is in list pilot-tellers .*when`,
+		"mentions", "--teller", "9001/0001")
+	step(exitDone, `^no rule mentions it\n$`, "mentions", "--teller", "9001/0002")
+	step(exitUsage, `takes one of`, "mentions")
+	operator.in = "code,parent,name\n3200,,\xc6\xd6\xb6\xab\xd6\xa7\xd0\xd0\n3201,3200,\n"
+	step(exitDone, `1 renamed\nrevision 10 is live\n`, "organisation", "put", "9001", "--encoding", "gb18030")
+
 	begin := time.Now()
 	key := []session.Key{{Service: "counter", Attribute: "teller", Value: "9001/0001"}}
 	pins.Claim(key, session.Pin{Version: "v1", Subject: "9001/0001", Branch: "9001/3201", Revision: 3, Start: begin,

@@ -43,7 +43,10 @@ func (s *State) Clone() *State {
 
 // Compile compiles the state.
 func (s *State) Compile(schema *rules.Schema) (*rules.RuleSet, error) {
-	return rules.Compile(s.Document, rules.Inputs{
-		Schema: schema, Lists: s.Lists, Organisations: s.Organisations, Overrides: s.Overrides,
-	})
+	return rules.Compile(s.Document, s.Inputs(schema))
+}
+
+// Inputs returns what the document of the state is compiled against.
+func (s *State) Inputs(schema *rules.Schema) rules.Inputs {
+	return rules.Inputs{Schema: schema, Lists: s.Lists, Organisations: s.Organisations, Overrides: s.Overrides}
 }
