@@ -32,6 +32,10 @@ type Frontend struct {
 	Trust   Trust
 	Health  Health
 	Limits  Limits
+	// DefaultHost stands in for the Host header that an HTTP/1.0 client may leave out; "" refuses such a request.
+	DefaultHost string
+	// Methods are those that are accepted; empty: any but CONNECT and TRACE.
+	Methods []string
 }
 
 // Trust says whom a frontend believes. Empty means nobody.
@@ -54,6 +58,9 @@ type Limits struct {
 	HeaderTimeout time.Duration `yaml:"headerTimeout"` // 10s, from the first byte to the end of the header
 	IdleTimeout   time.Duration `yaml:"idleTimeout"`   // 75s, between requests
 	BodyBytes     int64         `yaml:"bodyBytes"`     // 0: no bound; bodies are streamed
+	BodyRate      int           `yaml:"bodyRate"`      // 64 bytes a second at least, on average after 30 s; 0: any
+	WholeTimeout  time.Duration `yaml:"wholeTimeout"`  // 0: none; else from the first byte to the last of the answer
+	TunnelIdle    time.Duration `yaml:"tunnelIdle"`    // 10m that an upgraded connection may be silent; 0: for ever
 	Connections   int           `yaml:"connections"`   // 100000 per frontend
 	PerSource     int           `yaml:"perSource"`     // 0: no bound; load balancers concentrate sources
 }
@@ -137,7 +144,9 @@ type Upstream struct {
 	ConnectTimeout  time.Duration `yaml:"connectTimeout"`  // 2s
 	ResponseTimeout time.Duration `yaml:"responseTimeout"` // 60s until the header of the answer
 	IdleTimeout     time.Duration `yaml:"idleTimeout"`     // 15s an unused connection is kept; below the pods' own limit
-	PerEndpoint     int           `yaml:"perEndpoint"`     // connections to one endpoint at most; default 1024
+	// AbandonUnsafe: a client that goes away ends its request at the pod whatever the method, not only GET, HEAD, OPTIONS.
+	AbandonUnsafe bool `yaml:"abandonUnsafe"`
+	PerEndpoint   int  `yaml:"perEndpoint"` // connections to one endpoint at most; default 1024
 }
 
 // Shutdown is what happens after SIGTERM.

@@ -58,11 +58,11 @@ func TestLoad(t *testing.T) {
 			Name: "counter", Address: netip.MustParseAddrPort("10.1.2.3:8080"),
 			Trust:  Trust{Identity: []netip.Prefix{prefix("10.20.0.0/14"), prefix("10.9.9.9/32")}, Forwarded: []netip.Prefix{prefix("10.9.0.0/16")}},
 			Health: Health{Path: "/healthy"},
-			Limits: Limits{HeaderBytes: 4096, HeaderCount: 200, HeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, Connections: 100_000},
+			Limits: Limits{HeaderBytes: 4096, HeaderCount: 200, HeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, BodyRate: 64, TunnelIdle: 10 * time.Minute, Connections: 100_000},
 		},
 		{
 			Name: "six", Address: netip.MustParseAddrPort("[2001:db8::1]:8080"), Health: Health{Path: "/-/lb"},
-			Limits: Limits{HeaderBytes: 32768, HeaderCount: 200, HeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, Connections: 100_000},
+			Limits: Limits{HeaderBytes: 32768, HeaderCount: 200, HeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, BodyRate: 64, TunnelIdle: 10 * time.Minute, Connections: 100_000},
 		},
 	}, s.Frontends)
 	assert.Equal(t, Identity{

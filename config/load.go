@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"tellergate/internal/problem"
@@ -108,6 +109,8 @@ func (c *checker) frontends(written []frontendText) []Frontend {
 			Trust:  Trust{Identity: prefixes(w.Trust.Identity), Forwarded: prefixes(w.Trust.Forwarded)},
 			Health: w.Health,
 			Limits: w.Limits,
+
+			DefaultHost: w.DefaultHost, Methods: w.Methods,
 		}
 		switch {
 		case w.Name == "":
@@ -129,6 +132,17 @@ func (c *checker) frontends(written []frontendText) []Frontend {
 			c.fault(path+".health.path", fmt.Sprintf("%q is not a path", w.Health.Path),
 				"write a path such as /-/lb, of letters, digits and -._~/ only")
 		}
+		if strings.ContainsFunc(w.DefaultHost, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("/@?#", r) }) {
+			c.fault(path+".defaultHost", fmt.Sprintf("%q is not a host", w.DefaultHost), "write a name or address, with or without :port")
+		}
+		for _, method := range w.Methods {
+			switch {
+			case !isToken(method):
+				c.fault(path+".methods", fmt.Sprintf("%q is not a method", method), "write names such as GET")
+			case method == "CONNECT" || method == "TRACE":
+				c.fault(path+".methods", method+" is never accepted", "leave it out: tellergate does not tunnel or echo requests")
+			}
+		}
 		c.limits(path+".limits", w.Limits)
 	}
 	return out
@@ -140,6 +154,9 @@ func (c *checker) limits(path string, l Limits) {
 	c.duration(path+".headerTimeout", l.HeaderTimeout, time.Millisecond)
 	c.duration(path+".idleTimeout", l.IdleTimeout, time.Millisecond)
 	c.number(path+".bodyBytes", l.BodyBytes, 0, math.MaxInt64)
+	c.number(path+".bodyRate", int64(l.BodyRate), 0, 1<<30)
+	c.duration(path+".wholeTimeout", l.WholeTimeout, 0)
+	c.duration(path+".tunnelIdle", l.TunnelIdle, 0)
 	c.number(path+".connections", int64(l.Connections), 1, maxConnections)
 	c.number(path+".perSource", int64(l.PerSource), 0, maxConnections)
 }

@@ -44,6 +44,7 @@ type differences struct{ list problem.List }
 func (d *differences) frontend(path string, running, next Frontend) {
 	d.add(path+".address", running.Address, next.Address)
 	d.add(path+".health", running.Health, next.Health)
+	d.add(path+".defaultHost", running.DefaultHost, next.DefaultHost)
 	limits := running.Limits
 	limits.HeaderCount, limits.BodyBytes = next.Limits.HeaderCount, next.Limits.BodyBytes
 	d.add(path+".limits", limits, next.Limits)

@@ -29,6 +29,9 @@ type frontendText struct {
 	Trust   trustText `yaml:"trust"`
 	Health  Health    `yaml:"health"`
 	Limits  Limits    `yaml:"limits"`
+
+	DefaultHost string   `yaml:"defaultHost"`
+	Methods     []string `yaml:"methods"`
 }
 
 type trustText struct {
@@ -170,7 +173,7 @@ func (f *frontendText) SetDefaults() {
 		Health: Health{Path: "/-/lb"},
 		Limits: Limits{
 			HeaderBytes: 32 << 10, HeaderCount: 200, HeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second,
-			Connections: 100_000,
+			BodyRate: 64, TunnelIdle: 10 * time.Minute, Connections: 100_000,
 		},
 	}
 }

@@ -3,10 +3,11 @@ package proxy
 import (
 	"bytes"
 	"unsafe"
+
+	"tellergate/proxy/http1"
 )
 
-// A field is one header line of the request as it came. Both parts are views of the raw header block, which fasthttp
-// keeps unchanged until the request is reset, whatever is edited in the parsed header meanwhile.
+// A field is one header line of the request as it came. Both parts are views of the header block.
 type field struct {
 	name, value []byte
 	// removed fields are neither forwarded nor seen by rules.
@@ -17,27 +18,48 @@ type field struct {
 // whatever does is copied first (accessEntry.keep), or by the store that keeps it (session.Key says so).
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// readFields splits the raw header block. What fasthttp's parser tolerates and a pod might read differently, a line
-// that ends in a bare LF, a folded line or a space in a name, is refused.
+// readLine takes the request line apart (RFC 9112, section 3): single spaces, a method that is a token, a version that
+// we speak.
+func (r *request) readLine(block []byte) *refusal {
+	line, _, ok := http1.CutLine(block)
+	if !ok {
+		return &badRequest
+	}
+	method := bytes.IndexByte(line, ' ')
+	version := bytes.LastIndexByte(line, ' ')
+	if method < 0 || version <= method+1 || !http1.IsToken(line[:method]) {
+		return &badRequest
+	}
+	r.method, r.target = line[:method], line[method+1:version]
+	switch v := line[version+1:]; {
+	case string(v) == "HTTP/1.1":
+	case string(v) == "HTTP/1.0":
+		r.minor, r.keepAlive = 0, false
+	case len(v) == len("HTTP/1.1") && string(v[:5]) == "HTTP/" && isDigit(v[5]) && v[6] == '.' && isDigit(v[7]):
+		return &versionNotSupported
+	default:
+		return &badRequest
+	}
+	if !validTarget(r.target) {
+		return &badRequest
+	}
+	return nil
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// readFields splits the header lines up to the empty one. Whatever is not plainly right in one is refused.
 func (r *request) readFields(raw []byte, limit int) *refusal {
-	for len(raw) > 0 {
-		end := bytes.IndexByte(raw, '\n')
-		if end < 1 || raw[end-1] != '\r' {
-			return &badRequest
-		}
-		line := raw[:end-1]
-		raw = raw[end+1:]
-		if len(line) == 0 {
-			break
-		}
-		colon := bytes.IndexByte(line, ':')
-		if colon <= 0 || bytes.IndexByte(line[:colon], ' ') >= 0 || line[0] == '\t' {
-			return &badRequest
-		}
+	for len(raw) > 0 && (raw[0] != '\r' || len(raw) != 2) {
 		if len(r.fields) == limit {
 			return &headerTooLarge
 		}
-		r.fields = append(r.fields, field{name: line[:colon], value: bytes.Trim(line[colon+1:], " \t")})
+		name, value, rest, ok := http1.CutField(raw)
+		if !ok {
+			return &badRequest
+		}
+		r.fields = append(r.fields, field{name: name, value: value})
+		raw = rest
 	}
 	return nil
 }
@@ -104,14 +126,4 @@ func lower(c byte) byte {
 		return c + ('a' - 'A')
 	}
 	return c
-}
-
-// token cuts the next element off a comma-separated list.
-func token(list []byte) (first, rest []byte) {
-	if i := bytes.IndexByte(list, ','); i >= 0 {
-		first, rest = list[:i], list[i+1:]
-	} else {
-		first = list
-	}
-	return bytes.Trim(first, " \t"), rest
 }

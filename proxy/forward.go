@@ -4,15 +4,30 @@ import (
 	"bytes"
 	"encoding/hex"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 
-	"github.com/valyala/fasthttp"
+	"tellergate/proxy/http1"
 )
 
-// hopByHop are the headers that end at this hop, RFC 9110 section 7.6.1. Expect ends here because the answer 100 has
-// been given here; HTTP2-Settings belongs to an upgrade that is not offered.
+// hopByHop are the headers that end at this hop (RFC 9110, section 7.6.1). Content-Length and Transfer-Encoding are
+// written anew for each hop; Expect ends here because the answer 100 is ours to give; HTTP2-Settings belongs to an
+// upgrade that is not passed on.
 var hopByHop = []string{
 	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Upgrade",
-	"HTTP2-Settings", "Expect",
+	"HTTP2-Settings", "Expect", "Content-Length", "Transfer-Encoding",
+}
+
+func isHopByHop(name []byte) bool {
+	switch lower(name[0]) {
+	case 'c', 'k', 'p', 't', 'u', 'h', 'e':
+		for _, hop := range hopByHop {
+			if equalFold(name, hop) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // endToEnd are headers that a Connection header cannot nominate away; identity headers are added from the settings.
@@ -24,24 +39,83 @@ var endToEnd = []string{
 // maxRequestID bounds a client's request id, in bytes.
 const maxRequestID = 128
 
-// prepare turns the client's request into the one the pod gets, in place: headers of this hop and untrusted ones go,
-// ours are set, the target is the client's own bytes.
+// prepare writes the head of the request that the pod gets: the client's own method, target and header lines in their
+// order and spelling, without those of this hop and untrusted ones, then ours, then the framing of the body.
 func (r *request) prepare() {
 	r.markRemoved()
-	h := &r.ctx.Request.Header
+	if r.framing.length != 0 {
+		r.upgrade = ""
+	}
+	b := append(append(r.head[:0], r.method...), ' ')
+	b = append(append(b, r.target...), " HTTP/1.1\r\n"...)
+	if r.minor == 0 && r.field("Host") == nil {
+		b = appendField(b, "Host", r.host)
+	}
+	proto, host := false, false
+	chain := 0
 	for i := range r.fields {
-		if f := &r.fields[i]; f.removed && !equalFold(f.name, "Cookie") {
-			h.DelBytes(f.name)
+		f := &r.fields[i]
+		if f.removed {
+			continue
+		}
+		switch lower(f.name[0]) {
+		case 'x':
+			switch {
+			case equalFold(f.name, "X-Request-Id"):
+				continue
+			case equalFold(f.name, "X-Forwarded-For"):
+				chain++
+				continue
+			case equalFold(f.name, "X-Forwarded-Proto"):
+				proto = true
+			case equalFold(f.name, "X-Forwarded-Host"):
+				host = true
+			}
+		case 't':
+			if equalFold(f.name, "Trailer") && !r.framing.chunked {
+				continue
+			}
+		}
+		b = append(append(append(append(b, f.name...), ": "...), f.value...), "\r\n"...)
+	}
+	b = r.appendForwardedFor(b, chain)
+	if !proto {
+		b = append(b, "X-Forwarded-Proto: http\r\n"...)
+	}
+	if !host {
+		b = appendField(b, "X-Forwarded-Host", r.host)
+	}
+	b = appendField(b, "X-Request-Id", r.requestID)
+	switch {
+	case r.framing.length == http1.Chunked:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case r.framing.length > 0 || r.framing.told || r.framing.chunked:
+		b = strconv.AppendInt(append(b, "Content-Length: "...), r.framing.length, 10)
+		b = append(b, "\r\n"...)
+	}
+	if r.upgrade != "" {
+		b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), r.upgrade...), "\r\n"...)
+	}
+	r.head = append(b, "\r\n"...)
+}
+
+func appendField(b []byte, name string, value []byte) []byte {
+	return append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
+}
+
+// appendForwardedFor tells the pod who asked, in one line. From a trusted peer the chain is continued, else it begins
+// here.
+func (r *request) appendForwardedFor(b []byte, chain int) []byte {
+	b = append(b, "X-Forwarded-For: "...)
+	for i := 0; chain > 0; i++ {
+		if f := &r.fields[i]; !f.removed && equalFold(f.name, "X-Forwarded-For") {
+			chain--
+			if len(f.value) > 0 {
+				b = append(append(b, f.value...), ", "...)
+			}
 		}
 	}
-	h.ResetConnectionClose()
-	h.SetNoDefaultContentType(true)
-	h.SetProtocol("HTTP/1.1")
-	// Setting the target also makes fasthttp forget the URI it parsed, which it would otherwise print instead.
-	r.ctx.Request.SetRequestURIBytes(r.target)
-	r.setForwarded(h)
-	h.Del("X-Request-Id")
-	h.SetBytesV("X-Request-Id", r.requestID)
+	return append(r.peer.AppendTo(b), "\r\n"...)
 }
 
 // markRemoved decides which headers the pod does not get.
@@ -61,10 +135,8 @@ func (r *request) markRemoved() {
 // endsHere reports whether a header is for this hop, ours alone, or of the X-Forwarded family from a peer that is not
 // trusted with it. Spellings with underscores are nobody's.
 func (r *request) endsHere(name []byte) bool {
-	for _, hop := range hopByHop {
-		if equalFold(name, hop) {
-			return true
-		}
+	if isHopByHop(name) {
+		return true
 	}
 	switch lower(name[0]) {
 	case 'x':
@@ -90,7 +162,7 @@ func (r *request) endsHere(name []byte) bool {
 func (r *request) removeNominated(list []byte) {
 	for len(list) > 0 {
 		var name []byte
-		name, list = token(list)
+		name, list = http1.CutElement(list)
 		if len(name) == 0 || keepsEndToEnd(name) || r.isIdentity(name) {
 			continue
 		}
@@ -118,38 +190,6 @@ func (r *request) isIdentity(name []byte) bool {
 		}
 	}
 	return false
-}
-
-// setForwarded tells the pod who asked. From a trusted peer the chain is continued, else it begins here.
-func (r *request) setForwarded(h *fasthttp.RequestHeader) {
-	start := len(r.scratch)
-	proto, host := false, false
-	for i := range r.fields {
-		f := &r.fields[i]
-		switch {
-		case f.removed:
-		case equalFold(f.name, "X-Forwarded-For"):
-			if len(f.value) > 0 {
-				r.scratch = append(append(r.scratch, f.value...), ", "...)
-			}
-		case equalFold(f.name, "X-Forwarded-Proto"):
-			proto = true
-		case equalFold(f.name, "X-Forwarded-Host"):
-			host = true
-		}
-	}
-	if r.peer.IsValid() {
-		r.scratch = r.peer.AppendTo(r.scratch)
-	}
-	h.Del("X-Forwarded-For") // Set would leave the second of two lines
-	h.SetBytesV("X-Forwarded-For", r.scratch[start:])
-	r.scratch = r.scratch[:start]
-	if !proto {
-		h.Set("X-Forwarded-Proto", "http")
-	}
-	if !host {
-		h.SetBytesV("X-Forwarded-Host", r.host)
-	}
 }
 
 // nameRequest keeps the client's X-Request-Id if it is well formed, else makes one.
@@ -184,20 +224,37 @@ func validRequestID(id []byte) bool {
 	return true
 }
 
-// cleanAnswer removes from an answer what belongs to the hop between us and the pod. The connection to the client has
-// its own life.
-func cleanAnswer(h *fasthttp.ResponseHeader) {
-	for _, line := range h.PeekAll(fasthttp.HeaderConnection) {
-		for len(line) > 0 {
-			var name []byte
-			name, line = token(line)
-			if len(name) > 0 && !keepsEndToEnd(name) {
-				h.DelBytes(name)
-			}
+// unmergeable are fields that mean nothing, or something else, in a trailer section (RFC 9110, section 6.5.1).
+var unmergeable = []string{
+	"Host", "Trailer", "Content-Encoding", "Content-Type", "Content-Range", "Content-Location", "Authorization",
+	"Cookie", "Set-Cookie", "Cache-Control", "Pragma", "Expires", "Date", "Age", "Vary", "Location", "Retry-After",
+	"Max-Forwards", "Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range",
+	"WWW-Authenticate", "X-Request-Id", "X-Session-End",
+}
+
+// appendTrailer appends the field lines of a trailer section that may pass. They are never merged into the header.
+func (r *request) appendTrailer(dst, lines []byte) []byte {
+	for len(lines) > 0 {
+		name, value, rest, ok := http1.CutField(lines)
+		if !ok {
+			break
+		}
+		lines = rest
+		if r.endsHere(name) || keepsEndToEnd(name) || r.claims(name) || slices.ContainsFunc(unmergeable,
+			func(n string) bool { return equalFold(name, n) }) {
+			continue
+		}
+		dst = append(append(append(append(dst, name...), ": "...), value...), "\r\n"...)
+	}
+	return dst
+}
+
+// claims reports whether name is that of a header in which identity is claimed, in any spelling.
+func (r *request) claims(name []byte) bool {
+	for _, protected := range r.terms.protected {
+		if spelledLike(name, protected) {
+			return true
 		}
 	}
-	for _, hop := range hopByHop {
-		h.Del(hop)
-	}
-	h.ResetConnectionClose()
+	return false
 }

@@ -101,7 +101,7 @@ func TestForwardedHeaders(t *testing.T) {
 		}, []string{"1.1.1.1", "2.2.2.2", "3.3.3.3", "4.4.4.4", "5.5.5.5", "-Port"}},
 		"trusted": {loopback, map[string]string{
 			"X-Forwarded-For": "1.1.1.1, 2.2.2.2, 127.0.0.1", "X-Forwarded-Proto": "https",
-			"X-Forwarded-Host": "bank.example", "X-Forwarded-Port": "443", "X-Real-Ip": "4.4.4.4",
+			"X-Forwarded-Host": "bank.example", "X-Forwarded-Port": "443", "X-Real-IP": "4.4.4.4",
 			"Forwarded": "for=5.5.5.5",
 		}, []string{"3.3.3.3"}},
 	} {
@@ -186,11 +186,11 @@ func TestBadRequests(t *testing.T) {
 		"fragment":          {"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "400", "bad_request"},
 		"not ASCII":         {"GET /\xe6 HTTP/1.1\r\nHost: a\r\n\r\n", "400", "bad_request"},
 		"bad escape":        {"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", "400", "bad_request"},
-		"CONNECT":           {"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", "400", "bad_request"},
-		"TRACE":             {"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "400", "bad_request"},
+		"CONNECT":           {"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", "501", "not_implemented"},
+		"TRACE":             {"TRACE / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "405", "method_not_allowed"},
 		"no host":           {"GET / HTTP/1.1\r\n\r\n", "400", "bad_request"},
 		"another host":      {"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", "400", "bad_request"},
-		"other version":     {"GET / HTTP/1.2\r\nHost: a\r\n\r\n", "400", "bad_request"},
+		"other version":     {"GET / HTTP/1.2\r\nHost: a\r\n\r\n", "505", "version_not_supported"},
 		"bare LF":           {"GET / HTTP/1.1\r\nHost: a\nX: 1\r\n\r\n", "400", "bad_request"},
 		"both lengths":      {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400", "bad_request"},
 		"identity coding":   {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", "400", "bad_request"},

@@ -1,61 +1,57 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"net/netip"
-	"strings"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/valyala/fasthttp"
 	"go.uber.org/zap"
 
 	"tellergate/config"
 )
 
-// A frontend is one fixed listen address with the server behind it.
+// A frontend is one fixed listen address and the connections that came in through it.
 type frontend struct {
-	p          *Proxy
-	index      int // in the settings
-	name       string
-	address    netip.AddrPort
-	healthPath string
-	bodyIdle   time.Duration // a body may pause this long
-	server     *fasthttp.Server
+	p           *Proxy
+	index       int // in the settings
+	name        string
+	address     netip.AddrPort
+	healthPath  string
+	defaultHost []byte
+	headerBytes int
+	limits      config.Limits
 
 	socket net.Listener
 	bound  netip.AddrPort
+
+	closing atomic.Bool   // no connection is kept after its answer any more
+	grace   chan struct{} // closed when what is still in flight is to end
+	tunnels atomic.Int64
+	serving sync.WaitGroup // one for each connection, and the sweep
+
+	mu       sync.Mutex
+	first    *conn              // guarded by mu; every open connection
+	count    int                // guarded by mu
+	sources  map[netip.Addr]int // guarded by mu; connections of each peer; nil where they are not bounded
+	refusing int                // guarded by mu; connections that are being turned away
 }
 
 func newFrontend(p *Proxy, index int, settings *config.Frontend) *frontend {
 	f := &frontend{
 		p: p, index: index, name: settings.Name, address: settings.Address, healthPath: settings.Health.Path,
-		bodyIdle: settings.Limits.IdleTimeout,
+		defaultHost: []byte(settings.DefaultHost), headerBytes: settings.Limits.HeaderBytes, limits: settings.Limits,
+		grace: make(chan struct{}),
 	}
-	limits := settings.Limits
-	f.server = &fasthttp.Server{
-		Handler:        f.handle,
-		ErrorHandler:   f.unreadable,
-		HeaderReceived: f.headerReceived,
-		ExpectHandler:  f.expects,
-		Logger:         quietLogger{p.log.Named("http").With(zap.String("frontend", settings.Name))},
-
-		ReadBufferSize: limits.HeaderBytes,
-		ReadTimeout:    limits.HeaderTimeout,
-		IdleTimeout:    limits.IdleTimeout,
-		Concurrency:    limits.Connections,
-		MaxConnsPerIP:  limits.PerSource,
-
-		StreamRequestBody:            true,
-		DisablePreParseMultipartForm: true,
-		CloseOnShutdown:              true,
-		SecureErrorLogMessage:        true,
-		NoDefaultServerHeader:        true,
-		NoDefaultDate:                true,
-		NoDefaultContentType:         true,
+	if f.limits.PerSource > 0 {
+		f.sources = make(map[netip.Addr]int)
 	}
 	return f
 }
@@ -82,69 +78,207 @@ func (f *frontend) listen() error {
 	return nil
 }
 
-// run serves until the server is shut down.
+// run accepts connections until the socket is closed and then waits for those that are open.
 func (f *frontend) run() error {
-	if err := f.server.Serve(f.socket); err != nil {
+	ctx, stop := context.WithCancel(context.Background())
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() { f.sweep(ctx) })
+	err := f.accept()
+	f.serving.Wait()
+	stop()
+	sweeping.Wait()
+	if err != nil {
 		return fmt.Errorf("frontend %q stopped accepting on %s: %w", f.name, f.bound, err)
 	}
 	return nil
 }
 
-// headerReceived gives a body its own deadline, which upload then moves on while bytes come, in place of the header's.
-// fasthttp's own body limit only says how much of a body it reads ahead; ours is upload's.
-func (f *frontend) headerReceived(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	config := fasthttp.RequestConfig{MaxRequestBodySize: math.MaxInt}
-	if length := h.ContentLength(); length > 0 || length == -1 {
-		config.ReadTimeout = f.bodyIdle
-	}
-	return config
-}
-
-// expects answers Expect: 100-continue before the body is sent.
-func (f *frontend) expects(ctx *fasthttp.RequestCtx) int {
-	limit := f.p.terms.Load().frontends[f.index].bodyBytes
-	if limit > 0 && int64(ctx.Request.Header.ContentLength()) > limit {
-		f.p.metrics.refused[&bodyTooLarge].Inc()
-		return fasthttp.StatusRequestEntityTooLarge
-	}
-	return fasthttp.StatusContinue
-}
-
-// unreadable answers what never became a request.
-func (f *frontend) unreadable(ctx *fasthttp.RequestCtx, err error) {
-	no := &badRequest
-	var small *fasthttp.ErrSmallBuffer
-	var timeout net.Error
-	switch {
-	case errors.As(err, &small):
-		no = &headerTooLarge
-	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		no = &bodyTooLarge
-	case errors.As(err, &timeout) && timeout.Timeout():
-		no = &requestTimeout
-	}
-	f.p.metrics.refused[no].Inc()
-	no.write(ctx, appendRequestID(nil))
-}
-
-// health is what the load balancer polls: whether to send requests here.
-func (f *frontend) health(ctx *fasthttp.RequestCtx) {
-	ctx.SetContentType("application/json; charset=utf-8")
-	switch {
-	case f.p.draining.Load():
-		ctx.SetStatusCode(fasthttp.StatusServiceUnavailable)
-		ctx.SetBodyString("{\"status\":\"draining\"}\n")
-	case f.p.table.Load() == nil:
-		ctx.SetStatusCode(fasthttp.StatusServiceUnavailable)
-		ctx.SetBodyString("{\"status\":\"not ready\"}\n")
-	default:
-		ctx.SetBodyString("{\"status\":\"ok\"}\n")
+// accept takes connections until the socket is closed. Where descriptors or memory run out it waits for some to be
+// given back: it neither spins nor ends.
+func (f *frontend) accept() error {
+	pause := time.Duration(0)
+	for {
+		nc, err := f.socket.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			f.admit(nc)
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return f.acceptLast()
+		case isPassing(err):
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			f.p.metrics.acceptFailed.Inc()
+			if suppressed, ok := f.p.acceptFailed.allow(time.Now()); ok {
+				f.p.log.Warn("connections cannot be accepted at the moment; raise the limit of open files, or lower "+
+					"limits.connections", zap.String("frontend", f.name), zap.Error(err), zap.Uint64("notLogged", suppressed))
+			}
+			time.Sleep(pause)
+		default:
+			return err
+		}
 	}
 }
 
-// quietLogger is where fasthttp's own complaints go: they concern single connections, mostly hostile ones.
-type quietLogger struct{ log *zap.Logger }
+// acceptLast takes over the connections that the kernel has made already, without waiting, and closes the socket in the
+// same breath: what is left in its queue then is reset.
+func (f *frontend) acceptLast() error {
+	var last []int
+	if raw, err := f.socket.(syscall.Conn).SyscallConn(); err == nil {
+		_ = raw.Control(func(socket uintptr) {
+			for {
+				fd, _, err := syscall.Accept4(int(socket), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+				if err == syscall.EINTR || err == syscall.ECONNABORTED {
+					continue
+				}
+				if err != nil {
+					return
+				}
+				last = append(last, fd)
+			}
+		})
+	}
+	err := f.socket.Close()
+	for _, fd := range last {
+		file := os.NewFile(uintptr(fd), "connection")
+		if nc, err := net.FileConn(file); err == nil {
+			f.admit(nc)
+		}
+		_ = file.Close()
+	}
+	return err
+}
 
-func (l quietLogger) Printf(format string, args ...any) {
-	l.log.Debug(strings.TrimSpace(fmt.Sprintf(format, args...)))
+// isPassing reports whether accept may succeed later on.
+func isPassing(err error) bool {
+	for _, passing := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
+		syscall.ECONNABORTED, syscall.EINTR, syscall.EPERM, syscall.EPROTO} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxRefusing bounds the connections that are turned away with an answer; more than that are just closed.
+const maxRefusing = 64
+
+// admit gives a connection its goroutine, or turns it away where there are too many.
+func (f *frontend) admit(nc net.Conn) {
+	c := newConn(f, nc)
+	f.mu.Lock()
+	full := f.limits.Connections > 0 && f.count >= f.limits.Connections ||
+		f.sources != nil && f.sources[c.peer] >= f.limits.PerSource
+	if full {
+		answered := f.refusing < maxRefusing
+		if answered {
+			f.refusing++
+			f.serving.Add(1)
+		}
+		f.mu.Unlock()
+		f.p.metrics.refused[&tooManyConnections].Inc()
+		if !answered {
+			_ = nc.Close()
+			return
+		}
+		go f.turnAway(c)
+		return
+	}
+	f.count++
+	if f.sources != nil {
+		f.sources[c.peer]++
+	}
+	c.next = f.first
+	if f.first != nil {
+		f.first.previous = c
+	}
+	f.first = c
+	f.serving.Add(1)
+	f.mu.Unlock()
+	c.enter(fresh, time.Now())
+	go c.serve()
+}
+
+// turnAway tells a client that there are too many connections.
+func (f *frontend) turnAway(c *conn) {
+	defer f.serving.Done()
+	defer func() {
+		_ = c.net.Close()
+		f.mu.Lock()
+		f.refusing--
+		f.mu.Unlock()
+	}()
+	body := tooManyConnections.appendBody(nil, appendRequestID(nil))
+	b := appendStatus(nil, tooManyConnections.status, nil)
+	b = append(b, "Retry-After: 1\r\nContent-Type: application/json; charset=utf-8\r\nConnection: close\r\nContent-Length: "...)
+	b = append(strconv.AppendInt(b, int64(len(body)), 10), "\r\n\r\n"...)
+	_ = c.net.SetWriteDeadline(time.Now().Add(lingerTime))
+	if _, err := c.net.Write(append(b, body...)); err == nil {
+		c.linger()
+	}
+}
+
+// forget takes a connection that has been closed off the books.
+func (f *frontend) forget(c *conn) {
+	f.mu.Lock()
+	if c.previous != nil {
+		c.previous.next = c.next
+	} else {
+		f.first = c.next
+	}
+	if c.next != nil {
+		c.next.previous = c.previous
+	}
+	f.count--
+	if f.sources != nil {
+		if f.sources[c.peer]--; f.sources[c.peer] == 0 {
+			delete(f.sources, c.peer)
+		}
+	}
+	f.mu.Unlock()
+	f.serving.Done()
+}
+
+// open returns how many connections there are.
+func (f *frontend) open() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.count
+}
+
+// freshGrace is how long a connection that has not said anything may take to begin once the socket is closed.
+const freshGrace = time.Second
+
+// stop closes the socket and lets every connection end with the answer it is at; idle ones end at once.
+func (f *frontend) stop() {
+	// The goroutine that accepts closes the socket; where it has not begun yet it finds that it is too late.
+	_ = f.socket.(interface{ SetDeadline(time.Time) error }).SetDeadline(past)
+	f.closing.Store(true)
+	f.each(func(c *conn) {
+		if state := c.state.Load(); phase(state&7) == idle {
+			c.expire(state)
+		}
+	})
+}
+
+// abort ends whatever is still in flight.
+func (f *frontend) abort() {
+	close(f.grace)
+	f.each(func(c *conn) {
+		c.mu.Lock()
+		if c.exchange != nil {
+			c.exchange.Cancel()
+		}
+		c.mu.Unlock()
+		_ = c.net.SetDeadline(past)
+	})
+}
+
+func (f *frontend) each(do func(*conn)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := f.first; c != nil; c = c.next {
+		do(c)
+	}
 }

@@ -22,6 +22,9 @@ type metrics struct {
 	pinsWritten   prometheus.Counter
 	pinsEnded     prometheus.Counter
 	panics        prometheus.Counter
+	abandoned     prometheus.Counter
+	cut           prometheus.Counter
+	acceptFailed  prometheus.Counter
 }
 
 func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
@@ -50,6 +53,18 @@ func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
 			Help: "Requests that made the gateway panic. Each is a defect of tellergate.",
 		}),
 	}
+	m.abandoned = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "tellergate_abandoned_total",
+		Help: "Requests ended at the pod because the client had gone away.",
+	})
+	m.cut = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "tellergate_answers_cut_total",
+		Help: "Answers that ended early because the pod's connection did, or took too long.",
+	})
+	m.acceptFailed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "tellergate_accept_failures_total",
+		Help: "Connections that could not be accepted for want of descriptors or memory.",
+	})
 	refusedTotal := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tellergate_refused_total",
 		Help: "Requests that tellergate answered itself, by the code in the answer.",
@@ -66,14 +81,21 @@ func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
 		m.disagreements[name] = disagreements.WithLabelValues(name)
 	}
 	all := []prometheus.Collector{
-		m.requests, m.durations, m.pinsWritten, m.pinsEnded, m.panics, refusedTotal, disagreements, endpoints{p},
+		m.requests, m.durations, m.pinsWritten, m.pinsEnded, m.panics, m.abandoned, m.cut, m.acceptFailed, refusedTotal, disagreements, endpoints{p},
 	}
 	for _, f := range p.frontends {
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name:        "tellergate_frontend_connections",
 			Help:        "Open client connections of a frontend.",
 			ConstLabels: prometheus.Labels{"frontend": f.name},
-		}, func() float64 { return float64(f.server.GetOpenConnectionsCount()) }))
+		}, func() float64 { return float64(f.open()) }))
+	}
+	for _, f := range p.frontends {
+		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "tellergate_frontend_tunnels",
+			Help:        "Connections of a frontend that were upgraded, to WebSocket mostly.",
+			ConstLabels: prometheus.Labels{"frontend": f.name},
+		}, func() float64 { return float64(f.tunnels.Load()) }))
 	}
 	if p.access != nil {
 		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{

@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"tellergate/proxy/upstream"
 	"tellergate/rules"
 	"tellergate/session"
 )
@@ -102,7 +103,8 @@ func (r *request) repin() {
 	r.p.metrics.pinsWritten.Inc()
 }
 
-// newPin is a pin for this request's session. It keeps the beginning of a session that was known already.
+// newPin is a pin for this request's session. It keeps the beginning of a session that was known already, and, where the
+// request does not name the subject, whose session it is; another subject's session is another session.
 func (r *request) newPin(version string) session.Pin {
 	sessions := r.service.Sessions()
 	pin := session.Pin{
@@ -116,14 +118,35 @@ func (r *request) newPin(version string) session.Pin {
 	if sessions.Branch >= 0 {
 		pin.Branch = r.query.Attributes[sessions.Branch]
 	}
-	for i := range r.pins {
-		if r.pins[i].Version != "" && r.pins[i].Start.Add(sessions.Absolute).After(r.started) {
-			pin.Start = r.pins[i].Start
-			break
+	if former := r.former(sessions.Absolute); former != nil {
+		pin.Start = former.Start
+		if r.subject == "" {
+			pin.Subject = former.Subject
+			if pin.Branch == "" {
+				pin.Branch = former.Branch
+			}
 		}
 	}
 	pin.End = pin.Start.Add(sessions.Absolute)
 	return pin
+}
+
+// former returns the pin that the request's session has had so far, or nil: the one that held, or else the first that is
+// not over and not another subject's.
+func (r *request) former(absolute time.Duration) *session.Pin {
+	continues := func(p *session.Pin) bool {
+		return p.Version != "" && p.Start.Add(absolute).After(r.started) &&
+			(p.Subject == "" || r.subject == "" || p.Subject == r.subject)
+	}
+	if r.held >= 0 && r.held < len(r.pins) && continues(&r.pins[r.held]) {
+		return &r.pins[r.held]
+	}
+	for i := range r.pins {
+		if continues(&r.pins[i]) {
+			return &r.pins[i]
+		}
+	}
+	return nil
 }
 
 // scattered reports whether some key of the request does not hold the session's pin yet.
@@ -158,10 +181,10 @@ func (r *request) remember() {
 	if sessions == nil || r.standing.Forced != "" {
 		return
 	}
-	h := &r.answer.Header
+	a := &r.exchange.Answer
 	began, expired := r.cookiesSet(sessions)
-	if expired || string(bytes.TrimSpace(h.Peek("X-Session-End"))) == "1" ||
-		h.StatusCode() < 400 && sessions.EndsAt(r.query.Path) {
+	if expired || says(a, "X-Session-End", "1") ||
+		a.Status < 400 && sessions.EndsAt(r.query.Path) {
 		r.endSession()
 	}
 	if began != (session.Key{}) {
@@ -213,7 +236,13 @@ func (r *request) beginUnder(key session.Key) {
 // cookiesSet reads the answer's Set-Cookie headers: the session key that one of them gives a new value, and whether one
 // of them takes the session's cookie away.
 func (r *request) cookiesSet(sessions *rules.CompiledSessions) (began session.Key, expired bool) {
-	for name, line := range r.answer.Header.Cookies() {
+	for f := range r.exchange.Answer.Fields {
+		line := r.exchange.Answer.Fields[f].Value
+		if !equalFold(r.exchange.Answer.Fields[f].Name, "Set-Cookie") {
+			continue
+		}
+		name, _, _ := bytes.Cut(line, []byte{'='})
+		name = bytes.TrimSpace(name)
 		for _, i := range sessions.Key {
 			a := &r.terms.attributes[i]
 			if !has(a.cookies, name) || a.claim {
@@ -241,6 +270,16 @@ func (r *request) cookiesSet(sessions *rules.CompiledSessions) (began session.Ke
 		}
 	}
 	return began, expired
+}
+
+// says reports whether the answer has the header with this value.
+func says(a *upstream.Answer, name, value string) bool {
+	for i := range a.Fields {
+		if equalFold(a.Fields[i].Name, name) && string(a.Fields[i].Value) == value {
+			return true
+		}
+	}
+	return false
 }
 
 func has(names []string, name []byte) bool {

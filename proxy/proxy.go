@@ -1,6 +1,6 @@
 // Package proxy is the data plane: frontends, and the life of a request from its first byte to the access log.
 //
-// It is responsible for what fasthttp hands it: limits, trust, identity, matching to a service, asking package rules
+// It is responsible for its clients' connections and for every byte on them: limits, trust, identity, matching to a service, asking package rules
 // for a decision and package session for pins, forwarding through proxy/upstream, and the metrics and log line that
 // tell of it. It does not decide, find pods, or know the admin API.
 package proxy
@@ -71,7 +71,8 @@ type Proxy struct {
 	publishing sync.Mutex // serialises Publish and guards groups
 	groups     map[*discovery.PodSet]*upstream.Group
 
-	disagreed rareLog
+	disagreed, acceptFailed rareLog
+	abandonUnsafe           bool // a client that goes away ends its request at the pod, whatever the method
 }
 
 // New returns a Proxy that has opened and started nothing.
@@ -84,7 +85,9 @@ func New(o Options) (*Proxy, error) {
 		log:      o.Log,
 		now:      o.Now,
 		shutdown: o.Settings.Shutdown,
-		groups:   make(map[*discovery.PodSet]*upstream.Group),
+
+		abandonUnsafe: o.Settings.Upstream.AbandonUnsafe,
+		groups:        make(map[*discovery.PodSet]*upstream.Group),
 	}
 	if p.now == nil {
 		p.now = time.Now
@@ -168,8 +171,14 @@ func (p *Proxy) Run(ctx context.Context) error {
 		}
 	case <-failed.Done():
 	}
-	p.stop()
-	err := group.Wait()
+	served := make(chan struct{})
+	var err error
+	go func() {
+		defer close(served)
+		err = group.Wait()
+	}()
+	p.stop(served)
+	<-served
 	p.access.close()
 	<-writing
 	return err
@@ -186,22 +195,23 @@ func (p *Proxy) drain(failed context.Context) {
 	}
 }
 
-// stop closes the listeners and waits for requests in flight.
-func (p *Proxy) stop() {
+// stop closes the sockets and waits for requests in flight, at most shutdown.grace; then it ends them.
+func (p *Proxy) stop(served <-chan struct{}) {
 	p.draining.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), p.shutdown.Grace)
-	defer cancel()
-	var all sync.WaitGroup
 	for _, f := range p.frontends {
-		// fasthttp's Shutdown knows only a listener that Serve has been given already, and that may come later.
-		_ = f.socket.Close()
-		all.Go(func() {
-			if err := f.server.ShutdownWithContext(ctx); errors.Is(err, context.DeadlineExceeded) {
-				p.log.Warn("requests were still in flight when shutdown.grace was over",
-					zap.String("frontend", f.name), zap.Duration("grace", p.shutdown.Grace),
-					zap.Int32("connections", f.server.GetOpenConnectionsCount()))
-			}
-		})
+		f.stop()
 	}
-	all.Wait()
+	grace := time.NewTimer(p.shutdown.Grace)
+	defer grace.Stop()
+	select {
+	case <-served:
+		return
+	case <-grace.C:
+	}
+	for _, f := range p.frontends {
+		p.log.Warn("requests were still in flight when shutdown.grace was over; they are ended",
+			zap.String("frontend", f.name), zap.Duration("grace", p.shutdown.Grace), zap.Int("connections", f.open()),
+			zap.Int64("tunnels", f.tunnels.Load()))
+		f.abort()
+	}
 }

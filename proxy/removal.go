@@ -55,26 +55,19 @@ func (r *request) removeParameter(name string) {
 }
 
 // removeCookie takes every mention of the named cookie out of the request. The bytes of the other cookies are moved
-// within the header's own value, never printed anew, because fasthttp's cookie parser drops what it does not like; the
-// space that is gained is blank and in front, where it is no part of the value.
+// within the header's own value, never printed anew; a line in which nothing is left goes.
 func (r *request) removeCookie(name string) {
-	left := 0
-	for _, line := range r.ctx.Request.Header.PeekAll("Cookie") {
-		left += blankCookie(line, name)
-	}
 	for i := range r.fields {
-		if equalFold(r.fields[i].name, "Cookie") {
-			blankCookie(r.fields[i].value, name)
+		if f := &r.fields[i]; equalFold(f.name, "Cookie") {
+			f.value = withoutCookie(f.value, name)
+			f.removed = f.removed || len(f.value) == 0
 		}
-	}
-	if left == 0 {
-		r.ctx.Request.Header.Del("Cookie")
 	}
 }
 
-// blankCookie removes the named cookie from line in place and returns how many bytes are left.
-func blankCookie(line []byte, name string) (left int) {
-	kept := make([]byte, 0, len(line))
+// withoutCookie removes the named cookie from line in place and returns what is left.
+func withoutCookie(line []byte, name string) []byte {
+	kept := make([]byte, 0, len(line)) // this is rare: the client is lying or misconfigured
 	for rest := line; len(rest) > 0; {
 		var crumb []byte
 		crumb, rest = cut(rest, ';')
@@ -89,10 +82,5 @@ func blankCookie(line []byte, name string) (left int) {
 		}
 		kept = append(kept, crumb...)
 	}
-	blank := len(line) - len(kept)
-	for i := range blank {
-		line[i] = ' '
-	}
-	copy(line[blank:], kept)
-	return len(kept)
+	return line[:copy(line, kept)]
 }

@@ -1,9 +1,8 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
-	"io"
-	"net"
 	"net/netip"
 	"runtime/debug"
 	"time"
@@ -11,33 +10,44 @@ import (
 	"github.com/valyala/fasthttp"
 	"go.uber.org/zap"
 
+	"tellergate/discovery"
+	"tellergate/proxy/http1"
 	"tellergate/proxy/upstream"
 	"tellergate/rules"
 	"tellergate/session"
 )
 
 // A request is the life of one request. It is pooled; everything in it is the property of the goroutine that serves
-// the connection, and dies in end, after the answer's body has been written. Its strings are mostly views of fasthttp's
-// buffers: see view.
+// the connection, and dies in release, after the answer's body has been written. Its strings are mostly views of the
+// connection's buffer: see view.
 type request struct {
 	p        *Proxy
 	frontend *frontend
-	ctx      *fasthttp.RequestCtx
+	conn     *conn
 	terms    *terms // the settings and
 	table    *Table // the rules of this request, to its end
 	front    *frontendTerms
 	started  time.Time
 
+	method           []byte
+	minor            int    // HTTP/1.minor
+	block            []byte // buffer of the header, where a body needs the connection's own
 	fields           []field
 	scratch          []byte // pairs, unescaped values
 	target           []byte // what the pod will be asked for: the client's bytes
+	rawPath          []byte
 	rawQuery         []byte
 	host             []byte
 	requestID        []byte
+	path             fasthttp.URI // normalises
 	peer, client     netip.Addr
 	forwardedTrusted bool
 	trusted          bool     // the client may make claims
 	plain            []string // attributes before pairs are joined
+	framing          framing
+	keepAlive        bool   // the client keeps the connection open
+	closes           bool   // and has said that it does not
+	upgrade          string // protocol that the pod is asked to switch to
 
 	query    rules.Query
 	service  *rules.CompiledService
@@ -50,10 +60,15 @@ type request struct {
 	pin     session.Pin   // that the session has now
 	subject string
 
+	head     []byte // what the pod is sent
+	out      []byte // what the client is sent
 	upload   upload
 	exchange upstream.Exchange
-	answer   fasthttp.Response // the pod's
-	download download
+	open     bool // exchange has to be closed
+	begun    bool // bytes of the final answer have been sent
+	status   int  // of the answer
+	bytesOut int64
+	whole    bool         // the answer was sent to its end
 	entry    *accessEntry // nil: no access log
 }
 
@@ -64,42 +79,69 @@ func newRequest(p *Proxy) *request {
 	return r
 }
 
-// handle serves one request; it is fasthttp's handler. A panic below it becomes a 500.
-func (f *frontend) handle(ctx *fasthttp.RequestCtx) {
-	r := f.p.requests.Get().(*request)
-	r.p, r.frontend, r.ctx = f.p, f, ctx
-	r.started = f.p.now()
-	r.terms, r.table = f.p.terms.Load(), f.p.table.Load()
-	r.front = &r.terms.frontends[f.index]
-	defer r.recover()
-	if f.p.draining.Load() {
-		ctx.SetConnectionClose()
-	}
-	if string(ctx.Path()) == f.healthPath {
-		f.health(ctx)
-		r.release()
-		return
-	}
-	no := r.serve()
-	if f.p.draining.Load() {
-		ctx.SetConnectionClose()
-	}
-	if no != nil {
-		r.refuse(no)
-	}
+// begin makes r the next request of c.
+func (r *request) begin(c *conn) {
+	r.p, r.frontend, r.conn, r.peer = c.f.p, c.f, c, c.peer
+	r.started = r.p.now()
+	r.terms, r.table = r.p.terms.Load(), r.p.table.Load()
+	r.front = &r.terms.frontends[c.f.index]
+	r.keepAlive, r.minor, r.held = true, 1, -1
+	c.began.Store(r.started.UnixMilli())
 }
 
-// serve is the flow of a request. It returns nil once the answer is ready to be written, which ends the request when it
-// is done, or the reason why there is none.
-func (r *request) serve() *refusal {
-	if no := r.read(); no != nil {
-		return no
+// handle serves one request of which the header block, or the reason why there is none, is known. It reports whether the
+// connection can carry another one. A panic below it becomes a 500.
+func (r *request) handle(block []byte, no *refusal) (again bool) {
+	c := r.conn
+	defer r.recover(&again)
+	if no == nil {
+		no = r.read(block)
 	}
+	if no == nil || no == &malformedHost {
+		// A load balancer polls with what it can say: HTTP/1.0 without a Host, often.
+		if r.query.Path == r.frontend.healthPath && len(r.query.Path) > 0 {
+			again = r.health()
+			r.release()
+			return again || r.leave(c)
+		}
+	}
+	if no == nil {
+		no = r.serve()
+	}
+	switch {
+	case no != nil:
+		again = r.refuse(no)
+	case r.exchange.Answer.Status == 101:
+		r.tunnel()
+	default:
+		again = r.reply()
+	}
+	r.finish()
+	return again || r.leave(c)
+}
+
+// leave closes a connection that carries no other request.
+func (r *request) leave(c *conn) bool {
+	if c.cut {
+		if hard, ok := c.net.(interface{ SetLinger(int) error }); ok {
+			_ = hard.SetLinger(0)
+		}
+		return false
+	}
+	c.linger()
+	return false
+}
+
+// serve is the flow of a request. It returns nil once the answer's header is here, or the reason why there is none.
+func (r *request) serve() *refusal {
 	if r.table == nil {
 		return &notReady
 	}
 	if r.service = r.table.rules.Match(&r.query); r.service == nil {
 		return &noService
+	}
+	if no := r.agree(); no != nil {
+		return no
 	}
 	if no := r.identify(); no != nil {
 		return no
@@ -114,43 +156,55 @@ func (r *request) serve() *refusal {
 		return no
 	}
 	r.remember()
-	r.reply()
 	return nil
 }
 
 // read takes the request apart without believing any of it.
-func (r *request) read() *refusal {
-	h := &r.ctx.Request.Header
-	no := r.readFields(h.RawHeaders(), r.front.headerCount)
+func (r *request) read(block []byte) *refusal {
+	no := r.readLine(block)
+	if no == nil {
+		no = r.readFields(block[bytes.IndexByte(block, '\n')+1:], r.front.headerCount)
+	}
 	r.nameRequest()
 	if no != nil {
 		return no
 	}
-	if protocol := string(h.Protocol()); protocol != "HTTP/1.1" && protocol != "HTTP/1.0" {
-		return &badRequest
-	}
-	r.peer = peerOf(r.ctx.RemoteAddr())
 	r.findClient()
+	if no := r.readFraming(); no != nil {
+		return no
+	}
 	if no := r.readTarget(); no != nil {
 		return no
 	}
 	r.query.Frontend = r.frontend.name
-	r.query.Method = view(h.Method())
+	r.query.Method = view(r.method)
 	r.query.Source = r.client
 	return r.limitBody()
 }
 
-// limitBody puts itself between the client's body and whoever reads it.
+// limitBody puts itself between the client's body and whoever reads it. A body that has come already needs no stream.
 func (r *request) limitBody() *refusal {
-	limit := r.front.bodyBytes
-	length := r.ctx.Request.Header.ContentLength()
-	if limit > 0 && int64(length) > limit {
+	length := r.framing.length
+	if limit := r.front.bodyBytes; limit > 0 && length > limit {
 		return &bodyTooLarge
 	}
-	if body := r.ctx.Request.BodyStream(); body != nil {
-		r.upload = upload{in: body, conn: r.ctx.Conn(), idle: r.frontend.bodyIdle, limit: limit}
-		r.ctx.Request.SetBodyStream(&r.upload, length)
+	r.upload.begin(r, length)
+	if length == 0 {
+		return nil
 	}
+	body, ok := r.upload.body.Whole()
+	if !ok {
+		r.block = r.conn.in.Detach()
+		r.upload.body.Begin(&r.conn.in, length)
+		return nil
+	}
+	r.upload.bytes = int64(len(body))
+	if limit := r.front.bodyBytes; limit > 0 && r.upload.bytes > limit {
+		r.upload.overrun = true
+		return &bodyTooLarge
+	}
+	r.exchange.Body = body
+	r.framing.length = r.upload.bytes
 	return nil
 }
 
@@ -167,22 +221,42 @@ func (r *request) findTester() {
 // send has the request carried to a pod of the decided version, and to another version where nothing was executed
 // because no connection could be made.
 func (r *request) send() *refusal {
-	// The answer's header inherits from the server's the wish for no invented headers.
-	r.ctx.Response.Header.CopyTo(&r.answer.Header)
-	r.exchange = upstream.Exchange{Request: &r.ctx.Request, Response: &r.answer}
+	x := &r.exchange
+	x.Method, x.Head, x.Upgrade, x.Length = view(r.method), r.head, r.upgrade, r.framing.length
+	x.Stream, x.Interim = nil, nil
+	if !r.upload.body.Ended() {
+		x.Stream = &r.upload
+	}
+	if r.minor == 1 {
+		x.Interim = r.interim
+	}
 	for again := false; ; again = true {
-		r.exchange.Pinned = r.standing.Pinned != "" && r.pin.Version == r.decision.Version.Name()
-		r.exchange.Prefer, r.exchange.PreferUID = r.pin.Endpoint, r.pin.UID
-		err := r.table.group(r.decision.Version, r.service).Do(&r.exchange)
+		x.Pinned = r.standing.Pinned != "" && r.pin.Version == r.decision.Version.Name()
+		x.Prefer, x.PreferUID = r.pin.Endpoint, r.pin.UID
+		r.conn.watch(x, r.mayBeAbandoned())
+		err := r.table.group(r.decision.Version, r.service).Do(x)
+		r.head = x.Head
 		if err == nil {
+			r.open = true
 			return nil
 		}
+		r.conn.unwatch()
 		unsent := errors.Is(err, upstream.ErrNotConnected) || errors.Is(err, upstream.ErrNoEndpoint)
-		if unsent && !again && r.decideAgain() {
+		if unsent && !again && x.Stream == nil && r.decideAgain() {
+			x.Head = x.Head[:len(x.Head)-len(x.Body)]
 			continue
 		}
 		return r.failed(err)
 	}
+}
+
+// mayBeAbandoned reports whether a pod need not finish the request when its client has gone away.
+func (r *request) mayBeAbandoned() bool {
+	switch view(r.method) {
+	case "GET", "HEAD", "OPTIONS":
+		return true
+	}
+	return r.p.abandonUnsafe
 }
 
 // failed translates what became of an exchange.
@@ -190,9 +264,12 @@ func (r *request) failed(err error) *refusal {
 	switch {
 	case r.upload.overrun:
 		return &bodyTooLarge
+	case errors.Is(err, upstream.ErrCancelled) && r.conn.hasGone():
+		return &clientGone
+	case errors.Is(err, upstream.ErrCancelled):
+		return &upstreamTimeout
 	case errors.Is(err, upstream.ErrClientBody):
-		var timeout net.Error
-		if errors.As(r.upload.err, &timeout) && timeout.Timeout() {
+		if r.upload.timedOut() {
 			return &requestTimeout
 		}
 		return &requestBody
@@ -211,60 +288,33 @@ func (r *request) failed(err error) *refusal {
 	return &internalError
 }
 
-// reply hands the pod's answer to fasthttp. From here on the request ends when fasthttp closes the body.
-func (r *request) reply() {
-	cleanAnswer(&r.answer.Header)
-	response := &r.ctx.Response
-	closing := response.ConnectionClose()
-	length := r.answer.Header.ContentLength()
-	r.answer.Header.CopyTo(&response.Header)
-	if closing {
-		response.SetConnectionClose()
-	}
-	r.download.in = r.answer.BodyStream()
-	r.download.r = r
-	if r.download.in == nil {
-		body := r.answer.Body()
-		r.download.bytes = int64(len(body))
-		if len(body) > 0 || !r.ctx.IsHead() {
-			response.SetBody(body)
-		}
-		r.download.ended = true
-		r.end(response.StatusCode(), nil)
-		return
-	}
-	r.keep(response.StatusCode(), nil)
-	// An event stream's reader waits for the header even if no event comes for long.
-	response.ImmediateHeaderFlush = hasPrefixFold(response.Header.ContentType(), "text/event-stream")
-	response.SetBodyStream(&r.download, length)
-}
-
-// refuse answers with an error of ours and ends the request.
-func (r *request) refuse(no *refusal) {
-	if len(r.requestID) == 0 {
-		r.requestID = appendRequestID(r.requestID)
-	}
-	no.write(r.ctx, r.requestID)
-	r.end(no.status, no)
-}
-
-// recover turns a panic into a 500. The request's memory is left to the collector: nobody knows who still holds it.
-func (r *request) recover() {
+// recover turns a panic into a 500, or into a cut connection where an answer has begun. The request's memory is left to
+// the collector: nobody knows who still holds it.
+func (r *request) recover(again *bool) {
 	failure := recover()
 	if failure == nil {
 		return
 	}
-	r.p.metrics.panics.Inc()
-	r.p.log.Error("a request made the gateway panic; this is a defect of tellergate, please report it",
-		zap.Any("panic", failure), zap.ByteString("requestId", r.requestID), zap.ByteString("stack", debug.Stack()))
-	r.p.metrics.refused[&internalError].Inc()
-	internalError.write(r.ctx, r.requestID)
+	r.p.panicked(failure, r.requestID)
+	*again = false
+	if r.open {
+		r.open = false
+		r.conn.unwatch()
+		r.exchange.Cancel()
+		r.exchange.Close()
+	}
+	if r.begun {
+		return
+	}
+	r.refuse(&internalError)
+	r.count()
 }
 
-// end counts and logs the request and gives its memory back.
-func (r *request) end(status int, no *refusal) {
-	r.keep(status, no)
-	r.finish()
+// panicked counts and logs a panic of one request.
+func (p *Proxy) panicked(failure any, requestID []byte) {
+	p.metrics.panics.Inc()
+	p.log.Error("a request made the gateway panic; this is a defect of tellergate, please report it",
+		zap.Any("panic", failure), zap.ByteString("requestId", requestID), zap.ByteString("stack", debug.Stack()))
 }
 
 // keep takes down what the access log says of the request, while everything it refers to is alive.
@@ -275,102 +325,64 @@ func (r *request) keep(status int, no *refusal) {
 	if r.p.access != nil {
 		r.entry = r.p.access.keep(r, status, no)
 	}
-	r.download.status = status
+	r.status = status
 }
 
-// finish is the end of the answer's body.
+// finish is the end of the request.
 func (r *request) finish() {
+	r.count()
+	r.release()
+}
+
+// count makes the metrics and the access log tell of the request.
+func (r *request) count() {
 	took := r.p.now().Sub(r.started)
 	if v := r.decision.Version; v != nil && r.decision.Refusal == rules.NotRefused && r.service != nil {
-		r.table.counters(v, r.service).observe(r.download.status, r.decision.Reason, took)
+		r.table.counters(v, r.service).observe(r.status, r.decision.Reason, took)
 	}
 	if r.entry != nil {
-		r.entry.bytesIn, r.entry.bytesOut = r.upload.bytes, r.download.bytes
-		r.entry.cutShort = !r.download.ended
+		r.entry.bytesIn, r.entry.bytesOut = r.upload.bytes, r.bytesOut
+		r.entry.cutShort = !r.whole
 		r.entry.total = took
 		r.p.access.send(r.entry)
+		r.entry = nil
 	}
-	r.release()
 }
 
 // release forgets everything that refers to a connection or a generation and gives the request back.
 func (r *request) release() {
+	r.conn.began.Store(0)
 	clear(r.fields)
 	clear(r.plain)
 	clear(r.query.Attributes)
 	clear(r.keys[:cap(r.keys)])
 	clear(r.pins[:cap(r.pins)])
 	attributes := r.query.Attributes
-	r.answer.Reset()
-	r.frontend, r.ctx, r.terms, r.table, r.front = nil, nil, nil, nil, nil
+	if r.block != nil {
+		http1.Recycle(r.block)
+		r.block = nil
+	}
+	r.frontend, r.conn, r.terms, r.table, r.front = nil, nil, nil, nil, nil
 	r.fields, r.scratch, r.requestID = r.fields[:0], r.scratch[:0], r.requestID[:0]
-	r.target, r.rawQuery, r.host = nil, nil, nil
-	r.trusted, r.forwardedTrusted = false, false
+	r.method, r.target, r.rawPath, r.rawQuery, r.host, r.upgrade = nil, nil, nil, nil, nil, ""
+	r.trusted, r.forwardedTrusted, r.closes = false, false, false
 	r.query = rules.Query{Attributes: attributes, Headers: r}
 	r.service, r.standing, r.decision = nil, rules.Standing{}, rules.Decision{}
 	r.keys, r.pins, r.held, r.pin, r.subject = r.keys[:0], r.pins[:0], -1, session.Pin{}, ""
-	r.upload, r.exchange, r.download, r.entry = upload{}, upstream.Exchange{}, download{}, nil
+	r.framing, r.entry = framing{}, nil
+	r.open, r.begun, r.status, r.bytesOut, r.whole = false, false, 0, 0, false
+	r.upload.reset()
+	r.exchange.Method, r.exchange.Head, r.exchange.Body, r.exchange.Stream = "", nil, nil, nil
+	r.exchange.Answer.Reason, r.exchange.Endpoint, r.exchange.Attempts = nil, discovery.Endpoint{}, 0
+	r.exchange.Answer.Status = 0
+	r.head, r.out = smaller(r.head), smaller(r.out)
 	r.p.requests.Put(r)
 }
 
-// An upload is the client's body on its way to the pod: counted, bounded, and given time as long as bytes come.
-type upload struct {
-	in      io.Reader
-	conn    net.Conn
-	idle    time.Duration
-	limit   int64 // 0: none
-	bytes   int64
-	overrun bool
-	err     error
-}
-
-var errOverrun = errors.New("the request body is larger than limits.bodyBytes")
-
-func (u *upload) Read(b []byte) (int, error) {
-	if u.conn != nil && u.idle > 0 {
-		if err := u.conn.SetReadDeadline(time.Now().Add(u.idle)); err != nil {
-			u.err = err
-			return 0, err
-		}
-	}
-	n, err := u.in.Read(b)
-	u.bytes += int64(n)
-	if u.limit > 0 && u.bytes > u.limit {
-		u.overrun, u.err = true, errOverrun
-		return 0, errOverrun
-	}
-	if err != nil && err != io.EOF {
-		u.err = err
-	}
-	return n, err
-}
-
-// A download is the pod's answer on its way to the client. Closing it, which fasthttp does in every case, ends the
-// request.
-type download struct {
-	r      *request
-	in     io.Reader
-	status int
-	bytes  int64
-	ended  bool // the body's end was seen
-}
-
-func (d *download) Read(b []byte) (int, error) {
-	n, err := d.in.Read(b)
-	d.bytes += int64(n)
-	if err == io.EOF {
-		d.ended = true
-	}
-	return n, err
-}
-
-func (d *download) Close() error {
-	r := d.r
-	if r == nil {
+// smaller empties a buffer that is kept, and forgets one that has grown out of proportion.
+func smaller(b []byte) []byte {
+	if cap(b) > 64<<10 {
 		return nil
 	}
-	d.r = nil
-	err := r.answer.CloseBodyStream()
-	r.finish()
-	return err
+	return b[:0]
 }

@@ -39,8 +39,9 @@ func TestMatchingByHostAndPrefix(t *testing.T) {
 		{"counter.bank.example", "/teller/eod", "eod"},
 		{"counter.bank.example", "/teller/eod/1", "eod"},
 		{"counter.bank.example", "/teller/eods", "counter"},
-		{"counter.bank.example", "/x/../teller//eod", "eod"},
-		{"counter.bank.example", "/teller%2feod", "eod"},
+		{"counter.bank.example", "/x/../teller/eods", "counter"},
+		{"counter.bank.example", "/teller//eods", "counter"},
+		{"counter.bank.example", "/teller/eod//%31", "eod"},
 		{"other.bank.example", "/", "any"},
 	} {
 		answer := g.raw("GET " + test.path + " HTTP/1.1\r\nHost: " + test.host + "\r\nConnection: close\r\n\r\n")
@@ -49,6 +50,10 @@ func TestMatchingByHostAndPrefix(t *testing.T) {
 	status, code := g.code(ask{host: "elsewhere.example"})
 	require.Equal(t, 404, status)
 	require.Equal(t, "no_service", code)
+	for _, ambiguous := range []string{"/x/../teller//eod", "/teller%2feod", "//teller/eod", "/teller/eod/../balance"} {
+		answer := g.raw("GET " + ambiguous + " HTTP/1.1\r\nHost: counter.bank.example\r\nConnection: close\r\n\r\n")
+		require.Contains(t, answer, `"code":"ambiguous_path"`, ambiguous)
+	}
 }
 
 func TestHealthAndReadiness(t *testing.T) {

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"tellergate/rules"
+	"tellergate/session"
 )
 
 // application is a pod that behaves like a channel application: /login sets a session cookie, /renew gives a new one,
@@ -224,4 +226,45 @@ func TestStrangersForceNothing(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
 	require.Equal(t, "v1", g.get("X-Tellergate-Version: v2"))
+}
+
+// pinUnder returns the pin of a key of the service counter.
+func (g *gateway) pinUnder(attribute, value string) session.Pin {
+	g.t.Helper()
+	var found [1]session.Pin
+	g.pins.Lookup([]session.Key{{Service: "counter", Attribute: attribute, Value: value}}, found[:])
+	return found[0]
+}
+
+func TestMovedSessionKeepsItsSubject(t *testing.T) {
+	t.Parallel()
+	document := twoVersions(application(t, "v1"), application(t, "v2"))
+	g := start(t, settings(), document)
+	require.Equal(t, "v1", g.get("Cookie: JSESSIONID=a", "X-Teller-Id: 7", otherBranch))
+	before := g.pinUnder("session", "a")
+	require.Equal(t, "9001/7", before.Subject)
+	g.publish(document, map[string]rules.Override{"counter": {Version: "v2", Pinned: rules.PinnedMove}})
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=a"), "a request that does not name the teller moves the session")
+	moved := g.pinUnder("session", "a")
+	require.Equal(t, "v2", moved.Version)
+	require.Equal(t, "9001/7", moved.Subject, "it is still this teller's session")
+	require.Equal(t, before.Branch, moved.Branch)
+	require.True(t, before.Start.Equal(moved.Start))
+	g.publish(document, nil)
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=a", "X-Teller-Id: 7", otherBranch), "lifting it moves nobody back")
+}
+
+func TestAnotherTellerBeginsAnew(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
+	old := session.Pin{
+		Version: "v1", Subject: "9001/7", Start: time.Now().Add(-9 * time.Hour), Renewed: time.Now(), Idle: 30 * time.Minute,
+		End: time.Now().Add(time.Hour),
+	}
+	g.pins.Put([]session.Key{{Service: "counter", Attribute: "session", Value: "a"}}, old)
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=a", "X-Teller-Id: 8", pilotBranch))
+	pin := g.pinUnder("session", "a")
+	require.Equal(t, "9001/8", pin.Subject)
+	require.WithinDuration(t, time.Now(), pin.Start, time.Minute, "the former teller's hours are not hers")
+	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=a", "X-Teller-Id: 8", otherBranch))
 }

@@ -2,54 +2,135 @@ package proxy
 
 import "bytes"
 
-// readTarget finds host, path and query of the request. The path that decisions look at is fasthttp's normalised one;
-// what is forwarded is the client's own target, so what could mean two things is refused.
+// readTarget finds host, path and query of the request. The path that decisions look at is a normalised one; what is
+// forwarded is the client's own target, so what could mean two things is refused.
 func (r *request) readTarget() *refusal {
-	h := &r.ctx.Request.Header
-	switch string(h.Method()) {
-	case "CONNECT", "TRACE":
-		return &badRequest
+	switch string(r.method) {
+	case "CONNECT":
+		return &notImplemented
+	case "TRACE":
+		return &methodNotAllowed
 	}
-	r.target = h.RequestURI()
-	r.host = h.Host()
-	if len(r.target) == 0 || !validTarget(r.target) || bytes.IndexByte(r.host, '@') >= 0 || !r.framedOnce() {
-		return &badRequest
+	if len(r.front.methods) > 0 && !has(r.front.methods, r.method) {
+		return &methodNotAllowed
 	}
-	if r.target[0] != '/' && string(r.target) != "*" {
+	no := r.readHost()
+	if no != nil && no != &malformedHost {
+		return no
+	}
+	switch {
+	case r.target[0] == '/':
+	case string(r.target) == "*":
+		if string(r.method) != "OPTIONS" {
+			return &badRequest
+		}
+	default:
+		if no != nil {
+			return no
+		}
 		if no := r.readAbsolute(); no != nil {
 			return no
 		}
 	}
-	path, query := cut(r.target, '?')
-	if !validEscapes(path) {
+	r.rawPath, r.rawQuery = cut(r.target, '?')
+	if !validEscapes(r.rawPath) {
 		return &badRequest
 	}
-	r.rawQuery = query
-	r.query.Path = view(r.ctx.Path())
-	if r.query.Path == "" || r.query.Path[0] != '/' {
-		r.query.Path = "/"
-	}
+	r.query.Path = r.normalised(r.rawPath)
 	r.query.Host = r.hostName()
+	return no
+}
+
+// normalised returns the path that decisions look at: percent escapes decoded, empty and dot segments resolved. Most
+// paths are so already.
+func (r *request) normalised(path []byte) string {
+	if path[0] != '/' {
+		return "/"
+	}
+	for i, c := range path {
+		if c == '%' || c == '/' && i+1 < len(path) && (path[i+1] == '/' || path[i+1] == '.') {
+			r.path.SetPathBytes(path)
+			return view(r.path.Path())
+		}
+	}
+	return view(path)
+}
+
+// agree refuses a target that leads to another service when it is read as it stands than when it is normalised: the pod
+// is sent it as it stands.
+func (r *request) agree() *refusal {
+	if r.query.Path == view(r.rawPath) || r.rawPath[0] != '/' {
+		return nil
+	}
+	normalised := r.query.Path
+	r.query.Path = view(r.rawPath)
+	service := r.table.rules.Match(&r.query)
+	r.query.Path = normalised
+	if service != r.service {
+		return &ambiguousPath
+	}
 	return nil
 }
 
-// framedOnce reports whether the body's length is told in one way only: by Content-Length, or by chunked as the one
-// transfer coding. fasthttp would accept both together and the coding "identity"; the next hop might choose otherwise
-// (RFC 9112, section 6.3).
-func (r *request) framedOnce() bool {
-	lengths, codings := 0, 0
+// readHost finds the one Host header. An HTTP/1.0 client may leave it out where the frontend has a default.
+func (r *request) readHost() *refusal {
+	found := 0
 	for i := range r.fields {
-		switch f := &r.fields[i]; {
-		case equalFold(f.name, "Content-Length"):
-			lengths++
-		case equalFold(f.name, "Transfer-Encoding"):
-			codings++
-			if !equalFold(f.value, "chunked") {
+		if f := &r.fields[i]; equalFold(f.name, "Host") {
+			r.host = f.value
+			found++
+		}
+	}
+	if found == 0 && r.minor == 0 && len(r.frontend.defaultHost) > 0 {
+		r.host = r.frontend.defaultHost
+		return nil
+	}
+	if found != 1 || !validHost(r.host) {
+		return &malformedHost
+	}
+	return nil
+}
+
+// validHost reports whether b is uri-host [ ":" port ], with a host that is not empty (RFC 9110, section 7.2).
+func validHost(b []byte) bool {
+	name := b
+	if len(b) > 0 && b[0] == '[' {
+		end := bytes.IndexByte(b, ']')
+		if end < 2 {
+			return false
+		}
+		for _, c := range b[1:end] {
+			if hexDigit(c) < 0 && c != ':' && c != '.' {
 				return false
 			}
 		}
+		if end+1 == len(b) {
+			return true
+		}
+		return b[end+1] == ':' && validPort(b[end+2:])
 	}
-	return lengths+codings <= 1
+	if colon := bytes.IndexByte(b, ':'); colon >= 0 {
+		name = b[:colon]
+		if !validPort(b[colon+1:]) {
+			return false
+		}
+	}
+	for _, c := range name {
+		letter := 'a' <= lower(c) && lower(c) <= 'z' || isDigit(c)
+		if !letter && bytes.IndexByte([]byte("-._~!$&'()*+;=%,"), c) < 0 {
+			return false
+		}
+	}
+	return len(name) > 0 && validEscapes(name)
+}
+
+func validPort(b []byte) bool {
+	for _, c := range b {
+		if !isDigit(c) {
+			return false
+		}
+	}
+	return len(b) <= 5
 }
 
 // readAbsolute turns an absolute-form target into the origin form. It has to name the host that the Host header names.

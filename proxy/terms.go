@@ -29,6 +29,7 @@ type frontendTerms struct {
 	identity, forwarded *bart.Lite
 	bodyBytes           int64 // 0: no bound
 	headerCount         int
+	methods             []string // that are accepted; empty: any
 }
 
 // attributeTerms is how one attribute is found.
@@ -61,6 +62,7 @@ func newTerms(settings *config.Settings, schema *rules.Schema) (*terms, error) {
 			forwarded:   prefixes(f.Trust.Forwarded),
 			bodyBytes:   f.Limits.BodyBytes,
 			headerCount: f.Limits.HeaderCount,
+			methods:     f.Methods,
 		})
 	}
 	if len(settings.Identity) != schema.Len() {

@@ -33,9 +33,11 @@ var law = []layer{
 		"the wire types are linked into the command line, which must stay free of the server"},
 	{"conformance", []string{"store/storetest", "session/sessiontest"}, []string{"leaves", "roots"},
 		"a conformance suite serves every adapter and so knows none"},
-	{"upstream", []string{"proxy/upstream"}, []string{"leaves", "roots"},
+	{"grammar", []string{"proxy/http1"}, nil,
+		"the grammar of HTTP is read from both sides and must know neither"},
+	{"upstream", []string{"proxy/upstream"}, []string{"leaves", "roots", "grammar"},
 		"the way to the pods must not depend on how requests come in"},
-	{"proxy", []string{"proxy"}, []string{"leaves", "roots", "upstream"},
+	{"proxy", []string{"proxy"}, []string{"leaves", "roots", "grammar", "upstream"},
 		"the data plane must not know the admin API or any adapter: it is handed what it needs by cmd"},
 	{"admin", []string{"admin"}, []string{"leaves", "roots", "middle", "wire"},
 		"the admin API must not know the data plane or any adapter: it is handed what it needs by cmd"},
@@ -44,13 +46,13 @@ var law = []layer{
 	{"house", []string{"internal/architecture/…"}, nil,
 		"the tests of the house look at the code from outside"},
 	{"programs", []string{"cmd/…", "deploy/…", "bench/…"},
-		[]string{"leaves", "roots", "middle", "wire", "upstream", "proxy", "admin", "adapters", "programs"},
+		[]string{"leaves", "roots", "middle", "wire", "grammar", "upstream", "proxy", "admin", "adapters", "programs"},
 		"programs compose; nothing may import them"},
 }
 
 // soleImporters says which package alone may import a client library outside tests, and its sub-packages.
 var soleImporters = map[string][]string{
-	"github.com/valyala/fasthttp":         {"proxy", "proxy/upstream"},
+	"github.com/valyala/fasthttp":         {"proxy"},
 	"github.com/danielgtaylor/huma/v2":    {"admin"},
 	"github.com/hashicorp/golang-lru/v2":  {"session"},
 	"github.com/gaissmai/bart":            {"proxy"},

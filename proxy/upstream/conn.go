@@ -1,24 +1,16 @@
 package upstream
 
 import (
-	"bufio"
 	"errors"
 	"net"
-	"sync"
 	"syscall"
 	"time"
+
+	"tellergate/proxy/http1"
 )
 
-const (
-	// readerSize is the buffer most answers are read with; headerLimit is that of an answer whose header does not fit.
-	readerSize  = 4 << 10
-	headerLimit = 64 << 10
-)
-
-var (
-	readers      = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readerSize) }}
-	largeReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, headerLimit) }}
-)
+// headerLimit bounds the header block of an answer, in bytes.
+const headerLimit = 64 << 10
 
 // A conn is one connection to a pod. It belongs to the endpoint's idle list or to one request at a time; its buffer
 // exists only while a request has it.
@@ -29,10 +21,10 @@ type conn struct {
 	used     time.Time // when it last became idle
 	reused   bool      // it has carried an answer before
 
-	reader  *bufio.Reader // over the conn itself; nil while idle
-	early   []byte        // read before the reader was replaced by a larger one
-	renewal time.Duration // while > 0, each read may take this long; else the deadline set stands
-	until   time.Time     // the read deadline in force
+	exchange *Exchange     // that has the connection; nil while idle
+	reader   http1.Reader  // over the conn itself; without a buffer while idle
+	renewal  time.Duration // while > 0, each read may take this long; else the deadline set stands
+	until    time.Time     // the deadline in force, as far as the goroutine of the exchange knows
 
 	peek func(fd uintptr) // c.look, bound once
 	seen [1]byte
@@ -52,6 +44,7 @@ func newConn(e *endpoint, nc net.Conn) (*conn, error) {
 	}
 	c.raw = raw
 	c.peek = c.look
+	c.reader.Source = c
 	return c, nil
 }
 
@@ -71,59 +64,23 @@ func (c *conn) quiet() bool {
 	return c.raw.Control(c.peek) == nil && c.err == syscall.EAGAIN
 }
 
-// begin prepares the connection for a request whose answer must have begun within timeout.
-func (c *conn) begin(now time.Time, timeout time.Duration) {
-	c.reader = readers.Get().(*bufio.Reader)
-	c.reader.Reset(c)
-	c.early = nil
+// begin prepares the connection for a request whose answer must have begun within timeout. A deadline that leaves at
+// least that, and at most a quarter more, is not worth setting anew.
+func (c *conn) begin(x *Exchange, now time.Time, timeout time.Duration) {
+	c.exchange = x
 	c.renewal = 0
-	c.until = now.Add(timeout)
-	c.net.SetDeadline(c.until)
-}
-
-// expect sets the deadline of the answer's header.
-func (c *conn) expect(until time.Time) {
-	c.until = until
-	c.net.SetReadDeadline(until)
-}
-
-// enlarge replaces a full reader by one that holds headerLimit, keeping what was read. It reports whether it could.
-func (c *conn) enlarge() bool {
-	if c.reader.Size() >= headerLimit {
-		return false
+	if left := c.until.Sub(now); left < timeout || left > timeout*5/4 {
+		c.until = now.Add(timeout * 5 / 4)
+		c.net.SetDeadline(c.until)
 	}
-	full, _ := c.reader.Peek(c.reader.Buffered())
-	c.early = append([]byte(nil), full...)
-	c.letGo()
-	c.reader = largeReaders.Get().(*bufio.Reader)
-	c.reader.Reset(c)
-	return true
-}
-
-func (c *conn) letGo() {
-	if c.reader == nil {
-		return
-	}
-	c.reader.Reset(nil)
-	if c.reader.Size() >= headerLimit {
-		largeReaders.Put(c.reader)
-	} else {
-		readers.Put(c.reader)
-	}
-	c.reader = nil
 }
 
 // Read reads from the pod. It serves the conn's own reader.
 func (c *conn) Read(p []byte) (int, error) {
-	if len(c.early) > 0 {
-		n := copy(p, c.early)
-		c.early = c.early[n:]
-		return n, nil
-	}
 	if c.renewal > 0 {
-		// A deadline that has most of its time left is not worth setting anew.
-		if now := time.Now(); c.until.Sub(now) < c.renewal*3/4 {
-			c.expect(now.Add(c.renewal))
+		if now := time.Now(); c.until.Sub(now) < c.renewal {
+			c.until = now.Add(c.renewal * 5 / 4)
+			c.exchange.deadline(c, c.until)
 		}
 	}
 	return c.net.Read(p)
@@ -132,8 +89,9 @@ func (c *conn) Read(p []byte) (int, error) {
 // end gives the connection back, for another request if clean is set, and counts the request as ended.
 func (c *conn) end(clean bool) {
 	e := c.endpoint
-	clean = clean && c.reader.Buffered() == 0 && len(c.early) == 0
-	c.letGo()
+	clean = clean && len(c.reader.Buffered()) == 0
+	c.reader.Drop()
+	c.exchange = nil
 	if clean {
 		e.keep(c)
 	} else {

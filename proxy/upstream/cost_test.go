@@ -3,7 +3,6 @@ package upstream
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -62,9 +61,9 @@ const typical = "HTTP/1.1 200 OK\r\nServer: counter\r\nDate: Tue, 24 Nov 2026 02
 
 func smallExchange() *Exchange {
 	x := newExchange("GET", "/teller/balance?account=1")
-	x.Request.Header.Set("X-Branch-Id", "0001")
-	x.Request.Header.Set("X-Teller-Id", "000017")
-	x.Request.Header.Set("Accept", "application/json")
+	withLine(x, "X-Branch-Id: 0001")
+	withLine(x, "X-Teller-Id: 000017")
+	withLine(x, "Accept: application/json")
 	return x
 }
 
@@ -86,10 +85,10 @@ func TestSmallExchangeAllocatesNothing(t *testing.T) {
 				if err := g.Do(x); err != nil {
 					panic(err)
 				}
-				if x.Response.IsBodyStream() {
-					io.Copy(io.Discard, x.Response.BodyStream())
-					x.Response.CloseBodyStream()
+				if _, ok := x.Whole(); !ok {
+					panic("the body has not come at once")
 				}
+				x.Close()
 			}
 			run()
 			require.Zero(t, testing.AllocsPerRun(500, run))
@@ -127,15 +126,12 @@ func BenchmarkDo(b *testing.B) {
 				if err := g.Do(x); err != nil {
 					b.Fatal(err)
 				}
-				if !x.Response.IsBodyStream() {
-					continue
-				}
 				for {
-					if _, err := x.Response.BodyStream().Read(buffer); err != nil {
+					if _, err := x.Read(buffer); err != nil {
 						break
 					}
 				}
-				x.Response.CloseBodyStream()
+				x.Close()
 			}
 		})
 	}

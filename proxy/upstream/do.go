@@ -1,18 +1,23 @@
 package upstream
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/valyala/fasthttp"
-
 	"tellergate/discovery"
+	"tellergate/proxy/http1"
 )
 
-// Do sends x.Request to an endpoint of the group and reads the header of the answer. It returns nil, or an error that
+const (
+	// gather is the largest streamed body that is read from the client whole before a connection is taken.
+	gather = 8 << 10
+	// pieceSize is the buffer that a longer body passes through.
+	pieceSize = 64 << 10
+)
+
+// Do sends the request to an endpoint of the group and reads the header of the answer. It returns nil, or an error that
 // matches one of this package's with errors.Is.
 //
 // A request is sent again only if no connection to the endpoint could be made, or if it went out on a reused
@@ -21,11 +26,13 @@ import (
 // endpoint, on a new connection: a pod that closes idle connections is not a pod that is gone, and sessions stay where
 // they are. A request that prefers an endpoint waits for a connection to it; others go to another endpoint while there
 // is one with a connection free.
+//
+// A small body of known length is read from the client whole before a connection is taken: it leaves in one write with
+// the header, and a slow client holds no connection to a pod.
 func (g *Group) Do(x *Exchange) error {
 	x.Endpoint, x.Attempts, x.Dialled, x.Connect, x.Header = discovery.Endpoint{}, 0, false, 0, 0
-	w := wires.Get().(*wire)
-	defer w.release()
-	if err := w.build(x.Request); err != nil {
+	x.cancelled.Store(false)
+	if err := x.gather(); err != nil {
 		return err
 	}
 	c := choice{view: g.current()}
@@ -47,7 +54,7 @@ func (g *Group) Do(x *Exchange) error {
 		}
 		e := c.view.states[i]
 		x.Endpoint = c.view.set.At(i)
-		err := e.try(x, w, wait)
+		err := e.try(x, wait)
 		if err == nil {
 			return nil
 		}
@@ -62,8 +69,32 @@ func (g *Group) Do(x *Exchange) error {
 	}
 }
 
+// gather makes x.out of all that can be sent at once. Its error matches ErrClientBody.
+func (x *Exchange) gather() error {
+	if x.Stream == nil && len(x.Body) == 0 {
+		x.out = x.Head
+		return nil
+	}
+	x.Head = append(x.Head, x.Body...)
+	x.out = x.Head
+	if x.Stream == nil || x.Length < 0 || x.Length > gather {
+		return nil
+	}
+	for left := x.Length; left > 0; {
+		x.Head = slices.Grow(x.Head, int(left))
+		n, err := x.Stream.Read(x.Head[len(x.Head) : len(x.Head)+int(left)])
+		x.Head = x.Head[:len(x.Head)+n]
+		left -= int64(n)
+		if err != nil && left > 0 {
+			return fmt.Errorf("%w: %w", ErrClientBody, err)
+		}
+	}
+	x.out, x.Stream = x.Head, nil
+	return nil
+}
+
 // try offers the request to the endpoint, on a new connection once more if the retry rule allows it.
-func (e *endpoint) try(x *Exchange, w *wire, wait bool) error {
+func (e *endpoint) try(x *Exchange, wait bool) error {
 	for reuse := true; ; reuse, wait = false, true {
 		x.Attempts++
 		e.inFlight.Add(1)
@@ -76,8 +107,8 @@ func (e *endpoint) try(x *Exchange, w *wire, wait bool) error {
 			return fmt.Errorf("%w (%s)", err, e.address)
 		}
 		x.Dialled = !c.reused
-		again := reuse && c.reused && w.stream == nil && repeatable(x.Request)
-		err = c.exchange(x, w, sent)
+		again := reuse && c.reused && x.repeatable()
+		err = c.carry(x, sent)
 		x.Header = time.Since(sent)
 		if err == nil {
 			e.reached()
@@ -97,32 +128,54 @@ func (e *endpoint) try(x *Exchange, w *wire, wait bool) error {
 }
 
 // repeatable reports whether a request may be sent again when nobody knows whether the pod has seen it.
-func repeatable(r *fasthttp.Request) bool {
-	h := &r.Header
-	bare := h.ContentLength() == 0 || h.ContentLength() == -2
-	return bare && (h.IsGet() || h.IsHead() || h.IsOptions())
+func (x *Exchange) repeatable() bool {
+	if x.Stream != nil || x.Length != 0 || len(x.Body) > 0 || x.Upgrade != "" || x.cancelled.Load() {
+		return false
+	}
+	return x.Method == "GET" || x.Method == "HEAD" || x.Method == "OPTIONS"
 }
 
-// exchange sends the request on c and receives the answer's header. On an error c has been closed; the error is
-// errEnded, errLate, or matches ErrClientBody, ErrReset or ErrBadResponse.
-func (c *conn) exchange(x *Exchange, w *wire, now time.Time) error {
+// carry sends the request on c and receives the answer's header. On an error c has been closed; the error is errEnded,
+// errLate, or matches ErrClientBody, ErrReset, ErrCancelled or ErrBadResponse.
+func (c *conn) carry(x *Exchange, now time.Time) error {
 	timeout := c.endpoint.pool.options.ResponseTimeout
-	c.begin(now, timeout)
-	whole, err := w.send(c, timeout)
-	if err == nil {
-		var h head
-		if h, err = c.finalHead(); err == nil {
-			err = c.receive(x, h, whole && !x.Request.Header.ConnectionClose())
-		}
+	x.upload.err = nil
+	c.begin(x, now, timeout)
+	x.body, x.keep = http1.Body{Trailer: x.body.Trailer[:0]}, false
+	if !x.attach(c) {
+		x.abandon(c)
+		return ErrCancelled
 	}
-	if err != nil {
-		c.end(false)
+	written := true
+	if _, err := c.net.Write(x.out); err != nil {
+		c.expect(time.Now().Add(lastWords)) // it may have said why before it closed
+		written = false
+	} else if x.Stream != nil {
+		x.start(c, timeout)
+	}
+	err := c.finalHead(x, written)
+	if err == nil {
+		x.upload.answered.Store(true)
+		return nil
+	}
+	return x.because(c, err)
+}
+
+// because abandons the connection and says what the failure err of it came from: the client's body or going away first.
+func (x *Exchange) because(c *conn, err error) error {
+	x.abandon(c)
+	switch {
+	case x.upload.err != nil:
+		return fmt.Errorf("%w: %w", ErrClientBody, x.upload.err)
+	case x.cancelled.Load():
+		return ErrCancelled
 	}
 	return err
 }
 
-// blank empties a response, keeping the settings of its header that Reset would lose.
-func blank(r *fasthttp.Response) {
-	r.ResetBody()
-	r.Header.Read(bufio.NewReader(bytes.NewReader(nil))) // resets the header before it finds nothing to read
+// abandon closes the connection in the midst of an exchange.
+func (x *Exchange) abandon(c *conn) {
+	x.detach()
+	x.upload.join(c)
+	c.end(false)
 }

@@ -15,7 +15,8 @@ import (
 
 const (
 	firstBackoff = 250 * time.Millisecond // an endpoint that could not be dialled is left alone this long at first
-	lastBackoff  = 8 * time.Second        // and never longer than this
+	lastBackoff  = time.Second            // and never longer than this
+	probeEvery   = 250 * time.Millisecond // the pool looks this often for endpoints to try again
 	busyWait     = time.Second            // a request waits this long at most for a connection
 )
 
@@ -69,6 +70,29 @@ func (e *endpoint) claim(now int64) bool {
 	}
 	probe := now + int64(e.pool.options.ConnectTimeout+busyWait)
 	return until <= now && e.down.CompareAndSwap(until, probe)
+}
+
+// probe tries an endpoint that could not be dialled, shortly before requests would have to: the first to pay is nobody.
+// A connection that can be made is kept for the first request.
+func (e *endpoint) probe(now time.Time) {
+	until := e.down.Load()
+	if until == 0 || until > now.Add(probeEvery).UnixNano() ||
+		!e.down.CompareAndSwap(until, now.Add(e.pool.options.ConnectTimeout+busyWait).UnixNano()) {
+		return
+	}
+	e.mu.Lock()
+	full := e.retired || e.open >= e.pool.options.PerEndpoint
+	if !full {
+		e.open++
+	}
+	e.mu.Unlock()
+	if full {
+		e.down.Store(until)
+		return
+	}
+	if c, err := e.dial(); err == nil {
+		e.keep(c)
+	}
 }
 
 // connect returns a connection of its own for one request, an idle one if reuse is set. It waits for a connection to

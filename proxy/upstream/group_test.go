@@ -31,14 +31,14 @@ func TestChoice(t *testing.T) {
 	t.Parallel()
 	active := func(addr string) discovery.Endpoint { return endpointAt(addr, "u", discovery.Active) }
 	draining := func(addr string) discovery.Endpoint { return endpointAt(addr, "u", discovery.Draining) }
-	pinned := func(addr, uid string) Exchange {
-		return Exchange{Prefer: netip.MustParseAddrPort(addr), PreferUID: uid, Pinned: true}
+	pinned := func(addr, uid string) *Exchange {
+		return &Exchange{Prefer: netip.MustParseAddrPort(addr), PreferUID: uid, Pinned: true}
 	}
 	all := []discovery.Endpoint{active(a1), active(a2), draining(d1)}
 	tests := []struct {
 		name   string
 		set    []discovery.Endpoint
-		x      Exchange
+		x      *Exchange
 		load   map[string]int64
 		down   []string
 		chosen []string // every endpoint that is chosen at first over many requests
@@ -58,7 +58,7 @@ func TestChoice(t *testing.T) {
 		{name: "pinned", set: all, x: pinned(a2, "u"), load: map[string]int64{a2: 9}, chosen: []string{a2}},
 		{name: "pinned to a draining one", set: all, x: pinned(d1, "u"), chosen: []string{d1}},
 		{name: "draining one preferred without a pin", set: all,
-			x: Exchange{Prefer: netip.MustParseAddrPort(d1), PreferUID: "u"}, chosen: []string{a1, a2}},
+			x: &Exchange{Prefer: netip.MustParseAddrPort(d1), PreferUID: "u"}, chosen: []string{a1, a2}},
 		{name: "pinned to a pod that is gone, its address used again", set: all,
 			x: pinned(a1, "old"), load: map[string]int64{a1: 1}, chosen: []string{a2}},
 		{name: "pinned to one that cannot be dialled", set: all, x: pinned(a1, "u"), down: []string{a1}, chosen: []string{a2}},
@@ -82,7 +82,10 @@ func TestChoice(t *testing.T) {
 			for range 200 {
 				c := choice{view: v}
 				now := time.Now().UnixNano()
-				i := c.preferred(&tt.x, now)
+				i := -1
+				if tt.x != nil {
+					i = c.preferred(tt.x, now)
+				}
 				if i < 0 {
 					i = c.next(g.random, now)
 				}
@@ -144,7 +147,7 @@ func TestForgetting(t *testing.T) {
 	pool := NewPool(testOptions())
 	pods := podSet(p.addr)
 	g := pool.Group(pods)
-	require.NoError(t, g.Do(newExchange("GET", "/")))
+	require.NoError(t, carry(g, newExchange("GET", "/")))
 	pool.forget()
 	require.Len(t, pool.all(), 1, "nothing is forgotten before the first Retain")
 	pool.Retain([]*Group{g})
@@ -154,7 +157,7 @@ func TestForgetting(t *testing.T) {
 
 	// Held by a request: its idle connections go, its state stays until the request has ended.
 	answered := make(chan error)
-	go func() { answered <- g.Do(newExchange("GET", "/hold")) }()
+	go func() { answered <- carry(g, newExchange("GET", "/hold")) }()
 	e := g.current().states[0]
 	require.Eventually(t, func() bool { return e.inFlight.Load() == 1 }, patience, time.Millisecond)
 	pods.Store(nil)
@@ -173,7 +176,7 @@ func TestForgetting(t *testing.T) {
 	pool.Retain([]*Group{})
 	pool.forget()
 	require.NotSame(t, before, g.current().states[0])
-	require.NoError(t, g.Do(newExchange("GET", "/")))
+	require.NoError(t, carry(g, newExchange("GET", "/")))
 	require.Equal(t, 1, g.Status()[0].Idle)
 	for _, e := range pool.all() {
 		e.closeIdle(maxTime)
@@ -186,19 +189,19 @@ func TestRunClosesIdleConnections(t *testing.T) {
 	o := testOptions()
 	o.IdleTimeout = 50 * time.Millisecond
 	g := testPool(t, o).Group(podSet(p.addr))
-	require.NoError(t, g.Do(newExchange("GET", "/")))
+	require.NoError(t, carry(g, newExchange("GET", "/")))
 	require.Equal(t, 1, g.Status()[0].Idle)
 	require.Eventually(t, func() bool { return g.Status()[0].Idle == 0 }, patience, time.Millisecond)
 
 	o.IdleTimeout = time.Hour
 	pool := NewPool(o)
 	g = pool.Group(podSet(p.addr))
-	require.NoError(t, g.Do(newExchange("GET", "/")))
+	require.NoError(t, carry(g, newExchange("GET", "/")))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	require.ErrorIs(t, pool.Run(ctx), context.Canceled)
 	require.Zero(t, g.Status()[0].Idle)
-	require.NoError(t, g.Do(newExchange("GET", "/")), "requests under way still end")
+	require.NoError(t, carry(g, newExchange("GET", "/")), "requests under way still end")
 	require.Zero(t, g.Status()[0].Idle)
 }
 
@@ -218,8 +221,7 @@ func TestNewestConnectionFirst(t *testing.T) {
 	for i := range 3 {
 		go func() {
 			x := newExchange("GET", "/wait")
-			g.Do(x)
-			peers <- string(x.Response.Header.Peek("X-Peer"))
+			peers <- peerOf(g, x)
 		}()
 		require.Eventually(t, func() bool { return g.Status()[0].InFlight == i+1 }, patience, time.Millisecond)
 	}
@@ -231,9 +233,17 @@ func TestNewestConnectionFirst(t *testing.T) {
 	require.Equal(t, 3, g.Status()[0].Idle)
 	for range 5 {
 		x := newExchange("GET", "/")
-		require.NoError(t, g.Do(x))
-		require.Equal(t, last, string(x.Response.Header.Peek("X-Peer")))
+		require.Equal(t, last, peerOf(g, x))
 	}
+}
+
+// peerOf returns the answer's X-Peer, or "" if there is none.
+func peerOf(g *Group, x *Exchange) string {
+	if g.Do(x) != nil {
+		return ""
+	}
+	defer finish(x)
+	return fieldOf(x, "X-Peer")
 }
 
 func TestConnectionsAreBounded(t *testing.T) {
@@ -263,19 +273,19 @@ func TestConnectionsAreBounded(t *testing.T) {
 	e := g.current().states[0]
 	held := make(chan error, 2)
 	for range 2 {
-		go func() { held <- g.Do(newExchange("GET", "/hold")) }()
+		go func() { held <- carry(g, newExchange("GET", "/hold")) }()
 	}
 	require.Eventually(t, func() bool { return p.dials() == 2 && e.inFlight.Load() == 2 }, patience, time.Millisecond)
 
 	// Nothing becomes free: after the wait, an error of its own, and nobody has seen the request.
 	start := time.Now()
-	require.ErrorIs(t, g.Do(newExchange("GET", "/")), ErrBusy)
+	require.ErrorIs(t, carry(g, newExchange("GET", "/")), ErrBusy)
 	require.GreaterOrEqual(t, time.Since(start), busyWait)
 
 	// Two may wait, a third is refused at once; those who wait get what becomes free, kept or closed.
 	waiting := make(chan error, 2)
 	for i, target := range []string{"/close", "/close"} {
-		go func() { waiting <- g.Do(newExchange("GET", target)) }()
+		go func() { waiting <- carry(g, newExchange("GET", target)) }()
 		require.Eventually(t, func() bool {
 			e.mu.Lock()
 			defer e.mu.Unlock()
@@ -283,7 +293,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 		}, patience, time.Millisecond)
 	}
 	start = time.Now()
-	require.ErrorIs(t, g.Do(newExchange("GET", "/")), ErrBusy)
+	require.ErrorIs(t, carry(g, newExchange("GET", "/")), ErrBusy)
 	require.Less(t, time.Since(start), busyWait/2)
 	close(gate)
 	for range 2 {
@@ -299,7 +309,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 				if i%2 == 0 {
 					target = "/close"
 				}
-				if err := g.Do(newExchange("GET", target)); err != nil {
+				if err := carry(g, newExchange("GET", target)); err != nil {
 					require.ErrorIs(t, err, ErrBusy)
 				}
 			}
@@ -332,12 +342,12 @@ func TestBusyEndpointIsPassedOver(t *testing.T) {
 	go func() {
 		x := newExchange("GET", "/")
 		x.Prefer = full.addr
-		held <- g.Do(x)
+		held <- carry(g, x)
 	}()
 	require.Eventually(t, func() bool { return full.dials() == 1 }, patience, time.Millisecond)
 	for range 20 {
 		x := newExchange("GET", "/")
-		require.NoError(t, g.Do(x))
+		require.NoError(t, carry(g, x))
 		require.Equal(t, free.addr, x.Endpoint.Addr)
 	}
 	// A pinned session waits for its pod: it has not gone.
@@ -398,10 +408,13 @@ func TestLedgerWhileSetsChange(t *testing.T) {
 				}
 				id := fmt.Sprintf("%s-%d-%d", method, client, n)
 				x := newExchange(method, "/")
-				x.Request.Header.Set("X-Id", id)
+				withLine(x, "X-Id: "+id)
 				err := g.Do(x)
-				if err == nil && string(x.Response.Header.Peek("X-Id")) != id {
-					t.Errorf("%s has got the answer to %s", id, x.Response.Header.Peek("X-Id"))
+				if err == nil {
+					if got := fieldOf(x, "X-Id"); got != id {
+						t.Errorf("%s has got the answer to %s", id, got)
+					}
+					_, err = finish(x)
 				}
 				if err != nil && method == "GET" {
 					t.Errorf("%s: %v", id, err)

@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,14 +8,17 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/valyala/fasthttp"
+	"tellergate/proxy/http1"
 )
 
-// interim bounds the 1xx answers that are passed over before the final one. They are not relayed.
+// interim bounds the 1xx answers before the final one.
 const interim = 8
 
 // lastWords is how long an answer is waited for from a pod that has stopped reading the request.
 const lastWords = time.Second
+
+// maxFields bounds the header lines of an answer.
+const maxFields = 1000
 
 // errEnded: the connection ended before the first byte of an answer.
 var errEnded = errors.New("connection closed before the first byte of an answer")
@@ -25,46 +26,46 @@ var errEnded = errors.New("connection closed before the first byte of an answer"
 // errLate: waiting for the answer's header ran into the deadline.
 var errLate = errors.New("deadline passed")
 
-// A head is what the framing of an answer depends on, read from its raw bytes.
+// A head is what the framing of an answer depends on.
 type head struct {
 	size    int // bytes, the empty line included
-	status  int
 	minor   int // HTTP/1.minor
 	length  int64
 	chunked bool
 	keep    bool // the pod keeps the connection open (RFC 9112, section 9.3)
+	upgrade []byte
 }
 
-// readHead waits for the next complete header, strict about everything that frames a message, and leaves it in
-// c.reader. The error matches errEnded, errLate, ErrReset or ErrBadResponse.
-func (c *conn) readHead() (head, error) {
-	searched := 0
-	for want := 1; ; {
-		_, err := c.reader.Peek(want)
-		b, _ := c.reader.Peek(c.reader.Buffered())
-		if i := bytes.Index(b[searched:], []byte("\r\n\r\n")); i >= 0 {
-			return parseHead(b[:searched+i+4])
+// expect sets the deadline of the answer's header.
+func (c *conn) expect(until time.Time) {
+	c.until = until
+	c.net.SetReadDeadline(until)
+}
+
+// readHead waits for the next complete header, which it leaves in c.reader and takes apart into a. The error matches
+// errEnded, errLate, ErrReset or ErrBadResponse.
+func (c *conn) readHead(a *Answer) (head, error) {
+	for seen := 0; ; {
+		if block := c.reader.Block(seen); block != nil {
+			return parseHead(block, a)
 		}
-		if err == nil && malformedStart(b) {
+		b := c.reader.Buffered()
+		if malformedStart(b) || seen > 0 && http1.Hopeless(b) {
 			return head{}, fmt.Errorf("%w: it begins with %q", ErrBadResponse, b[:min(len(b), 40)])
 		}
+		seen = len(b)
+		err := c.reader.Fill(headerLimit)
 		switch {
 		case err == nil:
-		case errors.Is(err, bufio.ErrBufferFull):
-			if !c.enlarge() {
-				return head{}, fmt.Errorf("%w: its header is longer than %d bytes", ErrBadResponse, headerLimit)
-			}
-			searched = 0
-			continue
+		case errors.Is(err, http1.ErrTooLong):
+			return head{}, fmt.Errorf("%w: its header is longer than %d bytes", ErrBadResponse, headerLimit)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return head{}, errLate
-		case len(b) == 0 && (err == io.EOF || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
+		case seen == 0 && (err == io.EOF || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
 			return head{}, errEnded
 		default:
 			return head{}, fmt.Errorf("%w: in the midst of its header: %w", ErrReset, err)
 		}
-		searched = max(0, len(b)-3)
-		want = len(b) + 1
 	}
 }
 
@@ -74,57 +75,24 @@ func malformedStart(b []byte) bool {
 	return string(b[:min(len(b), len(start))]) != start[:min(len(b), len(start))]
 }
 
-// parseHead reads a whole header block. What fasthttp's parser would pass over in silence is refused here.
-func parseHead(b []byte) (head, error) {
-	h := head{size: len(b), length: -1}
-	line, rest := cutLine(b)
-	if len(line) < 12 || malformedStart(line) || line[8] != ' ' || len(line) > 12 && line[12] != ' ' {
-		return h, fmt.Errorf("%w: status line %q", ErrBadResponse, line)
-	}
-	h.minor = int(line[7]) - '0'
-	for _, c := range line[9:12] {
-		if c < '0' || c > '9' {
-			return h, fmt.Errorf("%w: status line %q", ErrBadResponse, line)
-		}
-		h.status = h.status*10 + int(c-'0')
-	}
-	if h.minor < 0 || h.minor > 1 || h.status < 100 || bytes.ContainsAny(line, "\r\n") {
+// parseHead takes a whole header block apart, strict about all of it: what is not plainly right is not passed on.
+func parseHead(block []byte, a *Answer) (head, error) {
+	h := head{size: len(block), length: http1.UntilClose}
+	line, rest, ok := http1.CutLine(block)
+	if !ok || !parseStatusLine(line, &h, a) {
 		return h, fmt.Errorf("%w: status line %q", ErrBadResponse, line)
 	}
 	h.keep = h.minor == 1
-	framing := false // the line before was one that frames the message
-	for {
-		if line, rest = cutLine(rest); len(line) == 0 {
-			break
+	a.Fields = a.Fields[:0]
+	for len(rest) > 2 {
+		before := rest
+		var f Field
+		if f.Name, f.Value, rest, ok = http1.CutField(rest); !ok || len(a.Fields) == maxFields {
+			return h, fmt.Errorf("%w: header line %q", ErrBadResponse, before[:min(len(before), 40)])
 		}
-		if line[0] == ' ' || line[0] == '\t' {
-			if framing {
-				return h, fmt.Errorf("%w: folded framing header", ErrBadResponse)
-			}
-			continue
-		}
-		colon := bytes.IndexByte(line, ':')
-		if colon <= 0 || bytes.ContainsAny(line[:colon], " \t\r\n") || bytes.IndexByte(line, '\n') >= 0 {
-			return h, fmt.Errorf("%w: header line %q", ErrBadResponse, line)
-		}
-		framing = true
-		switch name, value := line[:colon], bytes.Trim(line[colon+1:], " \t"); {
-		case isName(name, fasthttp.HeaderContentLength):
-			n, ok := parseLength(value)
-			if !ok || h.length >= 0 {
-				return h, fmt.Errorf("%w: Content-Length %q, or more than one", ErrBadResponse, value)
-			}
-			h.length = n
-		case isName(name, fasthttp.HeaderTransferEncoding):
-			if h.chunked || !isName(value, "chunked") || h.minor == 0 {
-				return h, fmt.Errorf("%w: Transfer-Encoding %q", ErrBadResponse, value)
-			}
-			h.chunked = true
-		case isName(name, fasthttp.HeaderConnection):
-			framing = false
-			h.connection(value)
-		default:
-			framing = false
+		a.Fields = append(a.Fields, f)
+		if err := h.field(f.Name, f.Value); err != nil {
+			return h, err
 		}
 	}
 	if h.chunked && h.length >= 0 {
@@ -133,20 +101,64 @@ func parseHead(b []byte) (head, error) {
 	return h, nil
 }
 
+// parseStatusLine reads HTTP/1.x SP 3DIGIT [ SP reason ].
+func parseStatusLine(line []byte, h *head, a *Answer) bool {
+	if len(line) < 12 || malformedStart(line) || line[8] != ' ' || len(line) > 12 && line[12] != ' ' {
+		return false
+	}
+	h.minor = int(line[7]) - '0'
+	a.Status = 0
+	for _, c := range line[9:12] {
+		if c < '0' || c > '9' {
+			return false
+		}
+		a.Status = a.Status*10 + int(c-'0')
+	}
+	a.Reason = line[min(len(line), 13):]
+	return (h.minor == 0 || h.minor == 1) && a.Status >= 100 && http1.IsText(a.Reason)
+}
+
+// field takes note of what frames the message.
+func (h *head) field(name, value []byte) error {
+	switch len(name) {
+	case len("Content-Length"):
+		if !http1.Is(name, "Content-Length") {
+			break
+		}
+		n, ok := http1.ParseLength(value)
+		if !ok || h.length >= 0 {
+			return fmt.Errorf("%w: Content-Length %q, or more than one", ErrBadResponse, value)
+		}
+		h.length = n
+	case len("Transfer-Encoding"):
+		if !http1.Is(name, "Transfer-Encoding") {
+			break
+		}
+		if h.chunked || !http1.Is(value, "chunked") || h.minor == 0 {
+			return fmt.Errorf("%w: Transfer-Encoding %q", ErrBadResponse, value)
+		}
+		h.chunked = true
+	case len("Connection"):
+		if http1.Is(name, "Connection") {
+			h.connection(value)
+		}
+	case len("Upgrade"):
+		if http1.Is(name, "Upgrade") {
+			h.upgrade = value
+		}
+	}
+	return nil
+}
+
 // connection reads the options of a Connection header; "close" wins over "keep-alive" in the same one.
 func (h *head) connection(value []byte) {
 	closes := false
 	for len(value) > 0 {
-		option := value
-		if i := bytes.IndexByte(value, ','); i >= 0 {
-			option, value = value[:i], value[i+1:]
-		} else {
-			value = nil
-		}
-		option = bytes.Trim(option, " \t")
-		if isName(option, "close") {
+		var option []byte
+		option, value = http1.CutElement(value)
+		if http1.Is(option, "close") {
 			closes = true
-		} else if h.minor == 0 && isName(option, "keep-alive") {
+		} else if h.minor == 0 && http1.Is(option, "keep-alive") {
 			h.keep = true
 		}
 	}
@@ -155,78 +167,48 @@ func (h *head) connection(value []byte) {
 	}
 }
 
-// cutLine splits b after its first CRLF, which it has.
-func cutLine(b []byte) (line, rest []byte) {
-	i := bytes.Index(b, []byte("\r\n"))
-	return b[:i], b[i+2:]
-}
-
-// isName compares ignoring the case of ASCII letters; name is a token.
-func isName(b []byte, name string) bool {
-	if len(b) != len(name) {
-		return false
-	}
-	for i, c := range b {
-		if c != name[i] && (c|0x20 != name[i]|0x20 || c|0x20 < 'a' || c|0x20 > 'z') {
-			return false
-		}
-	}
-	return true
-}
-
-// parseLength reads 1*DIGIT that fits an int64 with room to spare.
-func parseLength(b []byte) (int64, bool) {
-	if len(b) == 0 || len(b) > 18 {
-		return 0, false
-	}
-	var n int64
-	for _, c := range b {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = n*10 + int64(c-'0')
-	}
-	return n, true
-}
-
-// hasLength reports whether raw header lines name a Content-Length.
-func hasLength(raw []byte) bool {
-	for len(raw) > 0 {
-		line := raw
-		if i := bytes.IndexByte(raw, '\n'); i >= 0 {
-			line, raw = raw[:i], raw[i+1:]
-		} else {
-			raw = nil
-		}
-		if colon := bytes.IndexByte(line, ':'); colon > 0 && isName(line[:colon], fasthttp.HeaderContentLength) {
-			return true
-		}
-	}
-	return false
-}
-
-// finalHead passes over interim answers and returns the header of the final one.
-func (c *conn) finalHead() (head, error) {
+// finalHead passes interim answers on and takes the final one into x.Answer. written says whether the pod took all that
+// was written at once.
+func (c *conn) finalHead(x *Exchange, written bool) error {
+	a := &x.Answer
 	for range interim {
-		h, err := c.readHead()
-		if err != nil || h.status >= 200 {
-			return h, err
-		}
-		if h.status == fasthttp.StatusSwitchingProtocols {
-			return h, fmt.Errorf("%w: it switches protocols without being asked", ErrBadResponse)
+		h, err := c.readHead(a)
+		if err != nil {
+			return err
 		}
 		c.reader.Discard(h.size)
+		switch {
+		case a.Status >= 200:
+			x.receive(h, written)
+			return nil
+		case a.Status == 101:
+			if x.Upgrade == "" || !http1.Is(h.upgrade, x.Upgrade) {
+				return fmt.Errorf("%w: it switches to the protocol %q without being asked", ErrBadResponse, h.upgrade)
+			}
+			a.Length = 0
+			return nil
+		case a.Status > 101 && x.Interim != nil:
+			a.Length = 0
+			if err := x.Interim(a); err != nil {
+				return fmt.Errorf("%w: %w", ErrCancelled, err)
+			}
+		}
 	}
-	return head{}, fmt.Errorf("%w: more than %d interim answers", ErrBadResponse, interim)
+	return fmt.Errorf("%w: more than %d interim answers", ErrBadResponse, interim)
 }
 
-// refusedEarly looks, between two pieces of a body, whether the pod has answered already with anything but success, or
-// has closed the connection: then nobody wants the rest. finalHead tells which it was.
-func (c *conn) refusedEarly() bool {
-	if c.reader.Buffered() == 0 && c.quiet() {
-		return false
+// receive makes the answer's body what follows its header (RFC 9112, section 6.3).
+func (x *Exchange) receive(h head, written bool) {
+	c := x.conn
+	length := h.length
+	switch {
+	case x.Method == "HEAD", x.Answer.Status == 204, x.Answer.Status == 304:
+		length = 0
+	case h.chunked:
+		length = http1.Chunked
 	}
-	c.expect(time.Now().Add(lastWords))
-	h, err := c.finalHead()
-	return err != nil || h.status >= 300
+	x.keep = h.keep && written && length != http1.UntilClose
+	x.Answer.Length = length
+	x.body.Begin(&c.reader, length)
+	c.renewal = c.endpoint.pool.options.ResponseTimeout
 }

@@ -3,25 +3,26 @@ package upstream
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/valyala/fasthttp"
 	"go.uber.org/goleak"
 
 	"tellergate/discovery"
 )
 
 func TestMain(m *testing.M) {
-	// fasthttp's own janitors of the servers that tests start; they end up to 10 s after Shutdown.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+	goleak.VerifyTestMain(m)
 }
 
 const patience = 10 * time.Second
@@ -163,20 +164,68 @@ func podSet(addrs ...netip.AddrPort) *discovery.PodSet {
 }
 
 func newExchange(method, target string) *Exchange {
-	x := &Exchange{Request: new(fasthttp.Request), Response: new(fasthttp.Response)}
-	x.Request.Header.DisableNormalizing()
-	x.Request.Header.SetMethod(method)
-	x.Request.Header.SetRequestURI(target)
-	x.Request.Header.SetHost("counter")
-	return x
+	return &Exchange{Method: method, Head: []byte(method + " " + target + " HTTP/1.1\r\nHost: counter\r\n\r\n")}
 }
+
+// withLine adds a header line.
+func withLine(x *Exchange, line string) {
+	x.Head = append(x.Head[:len(x.Head)-2], line+"\r\n\r\n"...)
+}
+
+// withBody gives the request a body that is there already.
+func withBody(x *Exchange, body string) {
+	withLine(x, "Content-Length: "+strconv.Itoa(len(body)))
+	x.Body, x.Length = []byte(body), int64(len(body))
+}
+
+// withStream gives the request a body that comes from r; length -1 sends it in chunks.
+func withStream(x *Exchange, r io.Reader, length int) {
+	if length < 0 {
+		withLine(x, "Transfer-Encoding: chunked")
+	} else {
+		withLine(x, "Content-Length: "+strconv.Itoa(length))
+	}
+	x.Stream, x.Length = &readerStream{Reader: r}, int64(length)
+}
+
+// A readerStream is a request body out of a reader.
+type readerStream struct {
+	io.Reader
+	trailer string
+	stopped atomic.Bool
+}
+
+func (s *readerStream) Wait() error {
+	if s.stopped.Load() {
+		return errors.New("stopped")
+	}
+	return nil
+}
+func (s *readerStream) Trailer() []byte { return []byte(s.trailer) }
+func (s *readerStream) Stop()           { s.stopped.Store(true) }
 
 // finish reads the answer's body whole and closes it.
 func finish(x *Exchange) (string, error) {
-	if !x.Response.IsBodyStream() {
-		return string(x.Response.Body()), nil
-	}
-	b, err := io.ReadAll(x.Response.BodyStream())
-	x.Response.CloseBodyStream()
+	b, err := io.ReadAll(x)
+	x.Close()
 	return string(b), err
+}
+
+// carry sends the request and reads its answer to the end.
+func carry(g *Group, x *Exchange) error {
+	if err := g.Do(x); err != nil {
+		return err
+	}
+	_, err := finish(x)
+	return err
+}
+
+// fieldOf returns the first header of the answer with this name, or "".
+func fieldOf(x *Exchange, name string) string {
+	for _, f := range x.Answer.Fields {
+		if string(f.Name) == name {
+			return string(f.Value)
+		}
+	}
+	return ""
 }

@@ -36,15 +36,17 @@ func NewPool(o Options) *Pool {
 	return &Pool{options: o, dial: dialTCP, endpoints: make(map[key]*endpoint)}
 }
 
-// Run closes idle connections that are past their time and forgets endpoints that no retained group names any more,
+// Run closes idle connections that are past their time, tries endpoints that could not be dialled, and forgets endpoints that no retained group names any more,
 // until ctx ends; then it closes every idle connection and returns ctx's error.
 func (p *Pool) Run(ctx context.Context) error {
-	tick := time.NewTicker(min(max(p.options.IdleTimeout/4, 10*time.Millisecond), time.Second))
+	tick := time.NewTicker(min(max(p.options.IdleTimeout/4, 10*time.Millisecond), probeEvery))
 	defer tick.Stop()
+	var probing sync.WaitGroup
 	for {
 		select {
 		case <-ctx.Done():
 			p.closed.Store(true)
+			probing.Wait()
 			for _, e := range p.all() {
 				e.closeIdle(maxTime)
 			}
@@ -53,6 +55,9 @@ func (p *Pool) Run(ctx context.Context) error {
 			p.forget()
 			for _, e := range p.all() {
 				e.closeIdle(now.Add(-p.options.IdleTimeout))
+				if e.down.Load() != 0 {
+					probing.Go(func() { e.probe(now) })
+				}
 			}
 		}
 	}

@@ -10,11 +10,12 @@ package upstream
 import (
 	"errors"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/valyala/fasthttp"
-
 	"tellergate/discovery"
+	"tellergate/proxy/http1"
 )
 
 // Errors of Do. Each says what the pod may have seen; all but ErrClientBody are the pods' fault.
@@ -31,6 +32,8 @@ var (
 	ErrReset = errors.New("the pod closed the connection before answering")
 	// ErrBadResponse: what came was not HTTP.
 	ErrBadResponse = errors.New("the pod's answer is not valid HTTP")
+	// ErrCancelled: Cancel was called. The pod may have executed the request.
+	ErrCancelled = errors.New("the exchange was cancelled")
 	// ErrClientBody: the client's request body failed while it was being forwarded.
 	ErrClientBody = errors.New("the request body ended early")
 )
@@ -53,26 +56,66 @@ type EndpointStatus struct {
 	Idle     int  // unused connections kept
 }
 
-// An Exchange is one request on its way. The caller fills the first part; Do fills the second. It may be reused after
-// the response's body has been closed.
+// A Stream is a request body that is sent while it comes. Another goroutine than that of Do may call its methods, one
+// at a time; Stop may be called beside them.
+type Stream interface {
+	// Wait returns when Read will not have to wait long, so that no buffer is held meanwhile.
+	Wait() error
+	// Read returns io.EOF at the end of the body and another error where it ends early.
+	Read(p []byte) (int, error)
+	// Trailer returns the field lines that follow a chunked body, each with its CRLF, once Read has returned io.EOF.
+	Trailer() []byte
+	// Stop makes calls that are waiting, and later ones, fail soon.
+	Stop()
+}
+
+// An Answer is what a pod says before the body. Its fields are views of a buffer: they are valid until the body is read
+// or the exchange is closed.
+type Answer struct {
+	Status int
+	Reason []byte
+	Fields []Field // all of them as they came, those of this hop and of the framing too
+	Length int64   // of the body that follows; http1.Chunked, http1.UntilClose
+}
+
+// A Field is one header line; the name is as the pod wrote it.
+type Field struct{ Name, Value []byte }
+
+// An Exchange is one request on its way. The caller fills the first part; Do fills the second. After Do has returned
+// nil, the caller reads the answer's body and then calls Close, once; after an error there is nothing to close. It may
+// be used again after that. Only Cancel may be called by other goroutines.
 type Exchange struct {
-	// Request is complete and canonical: Do writes it as it is, names and target as they stand, and adds nothing but the
-	// framing of the body where the header does not already say it. Its body may be a stream, which is read once.
-	Request *fasthttp.Request
-	// Response receives the answer: header first, body as a stream that gives the connection back when it is closed,
-	// which fasthttp's server does after writing it; a small body that has come already is copied instead. Framing and
-	// "Connection: close" are of this hop only and are settled here; other hop-by-hop headers are the caller's to
-	// remove. On an error of Do the header and body are left empty.
-	Response *fasthttp.Response
+	Method string
+	// Head is the request line and the header with its empty line, complete and canonical: Do sends it as it is. It says
+	// how the body is framed: Content-Length for Body and for a Stream of known length, chunked for others.
+	Head []byte
+	// Body is a body that is there already; Stream one that is not, of Length bytes, or http1.Chunked.
+	Body   []byte
+	Stream Stream
+	Length int64
+	// Upgrade is the protocol that Head asks for, "" if none. The pod may then answer 101: see Tunnel.
+	Upgrade string
+	// Interim is given each 1xx answer but 100 and 101; nil drops them. It must not call the exchange.
+	Interim func(*Answer) error
 	// Prefer is the endpoint of the session's pin; the zero value prefers none.
 	Prefer    netip.AddrPort
 	PreferUID string
 	// Pinned sessions may use draining endpoints.
 	Pinned bool
 
+	Answer   Answer
 	Endpoint discovery.Endpoint // that answered, or was tried last
 	Attempts int                // tries: connections not made and a repeated sending included
 	Dialled  bool               // a new connection was made for the last attempt
 	Connect  time.Duration      // spent getting a connection, all attempts
 	Header   time.Duration      // from the last attempt's first byte out to the answer's complete header
+
+	body      http1.Body
+	keep      bool // the connection can be used again once the body has been read
+	out       []byte
+	upload    upload
+	cancelled atomic.Bool
+
+	mu   sync.Mutex
+	conn *conn // guarded by mu against Cancel; written by the goroutine of Do only
 }

@@ -1,0 +1,321 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"tellergate/proxy/http1"
+	"tellergate/proxy/upstream"
+)
+
+// A phase is what a client's connection is doing. The time in it is bounded by the frontend's sweep.
+type phase int64
+
+const (
+	idle      phase = iota // between requests: no buffer, no request
+	reading                // a header has begun
+	receiving              // a small body is read whole
+	waiting                // for the pod, or with it
+	writing                // to the client
+	tunnelled              // bytes pass both ways after an upgrade
+	leaving                // the last answer has been written
+	fresh                  // idle, and no request has come yet
+)
+
+// late marks a state whose time was over; whoever leaves that state finds it.
+const late = 1 << 3
+
+// past is a deadline that ends whatever is waiting.
+var past = time.Unix(1, 0)
+
+// A conn is one client's connection. Everything but state, exchange and the links belongs to the goroutine in serve; the
+// one that uploads a body reads from it meanwhile (upload).
+type conn struct {
+	f    *frontend
+	net  net.Conn
+	raw  syscall.RawConn // nil where the connection is not a plain socket
+	peer netip.Addr
+	in   http1.Reader
+	cut  bool // the answer was cut short: the client must not take the end of the connection for its end
+
+	state atomic.Int64 // phase | late, and since when, in ms, above
+	began atomic.Int64 // when the request began, in ms; 0 while there is none
+
+	mu       sync.Mutex
+	exchange *upstream.Exchange // guarded by mu; what the sweep may cancel
+	mayLeave bool               // guarded by mu; the exchange ends when the client goes away
+	gone     bool               // guarded by mu; the client has gone away
+
+	previous, next *conn // guarded by f.mu
+
+	receive func(fd uintptr) bool // c.tryReceive and c.tryPeek, bound once
+	peek    func(fd uintptr) bool
+	n       int   // what they got
+	err     error // and what went wrong
+}
+
+func newConn(f *frontend, nc net.Conn) *conn {
+	c := &conn{f: f, net: nc, peer: peerOf(nc.RemoteAddr())}
+	c.in.Source = nc
+	if plain, ok := nc.(syscall.Conn); ok {
+		if raw, err := plain.SyscallConn(); err == nil {
+			c.raw = raw
+			c.receive, c.peek = c.tryReceive, c.tryPeek
+		}
+	}
+	return c
+}
+
+// enter begins a phase. It reports whether the time of the one before was over.
+func (c *conn) enter(p phase, now time.Time) (wasLate bool) {
+	return c.state.Swap(now.UnixMilli()<<4|int64(p))&late != 0
+}
+
+// fill waits for more from the client. While nothing comes, no buffer is held.
+func (c *conn) fill(limit int) error {
+	if c.raw == nil || len(c.in.Buffered()) > 0 {
+		return c.in.Fill(limit)
+	}
+	if err := c.raw.Read(c.receive); err != nil {
+		return err
+	}
+	if c.err == nil && c.n == 0 {
+		return io.EOF
+	}
+	return c.err
+}
+
+// tryReceive reads what there is into the buffer, or gives the buffer back and asks to be called again.
+func (c *conn) tryReceive(fd uintptr) bool {
+	room := c.in.Room()
+	for {
+		c.n, c.err = syscall.Read(int(fd), room)
+		switch c.err {
+		case nil:
+			c.in.Filled(c.n)
+			if c.n == 0 {
+				c.in.Release()
+			}
+			return true
+		case syscall.EINTR:
+			continue
+		}
+		c.n = 0
+		c.in.Release()
+		return c.err != syscall.EAGAIN
+	}
+}
+
+// await waits until there is something to read, or the connection has ended; no buffer is held meanwhile.
+func (c *conn) await() error {
+	if c.raw == nil || len(c.in.Buffered()) > 0 {
+		return nil
+	}
+	return c.raw.Read(c.peek)
+}
+
+// tryPeek looks whether there is something to read; the end of the connection and errors are left for Read to find.
+func (c *conn) tryPeek(fd uintptr) bool {
+	var b [1]byte
+	for {
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if err != syscall.EINTR {
+			return err != syscall.EAGAIN
+		}
+	}
+}
+
+// hasMore reports whether bytes of another request have come.
+func (c *conn) hasMore() bool {
+	if len(c.in.Buffered()) > 0 {
+		return true
+	}
+	more := false
+	if c.raw != nil {
+		_ = c.raw.Control(func(fd uintptr) {
+			var b [1]byte
+			n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			more = err == nil && n > 0
+		})
+	}
+	return more
+}
+
+// closedByClient reports whether the client has ended its side of the connection and nothing is left to be read from it.
+func (c *conn) closedByClient() bool {
+	closed := false
+	if c.raw != nil {
+		err := c.raw.Control(func(fd uintptr) {
+			var b [1]byte
+			n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			closed = n == 0 && err == nil || err == syscall.ECONNRESET
+		})
+		closed = closed || err != nil
+	}
+	return closed
+}
+
+// serve answers requests until the connection ends. It is the goroutine of the connection; the frontend joins it.
+func (c *conn) serve() {
+	defer c.f.forget(c)
+	defer c.net.Close()
+	defer c.in.Drop()
+	defer c.recover()
+	for first := true; c.serveNext(first); first = false {
+	}
+}
+
+// recover is for what request.recover does not cover; the connection is lost.
+func (c *conn) recover() {
+	if failure := recover(); failure != nil {
+		c.f.p.panicked(failure, nil)
+	}
+}
+
+// serveNext answers one request. It reports whether another may follow.
+func (c *conn) serveNext(first bool) bool {
+	if !c.awaitRequest(first) {
+		return false
+	}
+	r := c.f.p.requests.Get().(*request)
+	r.begin(c)
+	block, no := c.readBlock()
+	if block == nil && no == nil {
+		r.release()
+		return false
+	}
+	return r.handle(block, no)
+}
+
+// awaitRequest waits for the first byte of a request. It reports whether it came.
+func (c *conn) awaitRequest(first bool) bool {
+	if len(c.in.Buffered()) > 0 {
+		c.enter(reading, time.Now())
+		return true
+	}
+	c.in.Release()
+	if !first {
+		c.enter(idle, time.Now())
+		if c.f.closing.Load() && !c.hasMore() {
+			return false
+		}
+	}
+	err := c.fill(c.f.headerBytes)
+	late := c.enter(reading, time.Now())
+	if err == nil && !late {
+		return true
+	}
+	// The frontend ends idle connections: one that has just sent a request is answered all the same.
+	if (late || errors.Is(err, os.ErrDeadlineExceeded)) && c.hasMore() {
+		_ = c.net.SetReadDeadline(time.Time{})
+		return true
+	}
+	return false
+}
+
+// readBlock reads a header block. Nothing at all means that the client is gone.
+func (c *conn) readBlock() ([]byte, *refusal) {
+	skipped := false
+	for seen := 0; ; {
+		b := c.in.Buffered()
+		// A client may send one empty line too many after a body (RFC 9112, section 2.2).
+		if !skipped && len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
+			c.in.Discard(2)
+			skipped, seen = true, 0
+			continue
+		}
+		if block := c.in.Block(seen); block != nil {
+			if len(block) > c.f.headerBytes {
+				return nil, &headerTooLarge
+			}
+			c.in.Discard(len(block))
+			if c.enter(waiting, time.Now()) {
+				return nil, &requestTimeout
+			}
+			return block, nil
+		}
+		if len(b) > 0 && (b[0] != '\r' && !http1.IsToken(b[:1]) || http1.Hopeless(b)) {
+			return nil, &badRequest
+		}
+		seen = len(b)
+		err := c.fill(c.f.headerBytes)
+		switch {
+		case err == nil:
+		case errors.Is(err, http1.ErrTooLong):
+			return nil, &headerTooLarge
+		case errors.Is(err, os.ErrDeadlineExceeded) && len(c.in.Buffered()) > 0:
+			return nil, &requestTimeout
+		default:
+			return nil, nil
+		}
+	}
+}
+
+// write sends bytes to the client. The time it may take is bounded by the sweep.
+func (c *conn) write(b []byte) error {
+	c.enter(writing, time.Now())
+	_, err := c.net.Write(b)
+	c.enter(waiting, time.Now())
+	return err
+}
+
+// watch makes the exchange one that the sweep may cancel, until unwatch; mayLeave says whether the client's going away is
+// a reason.
+func (c *conn) watch(x *upstream.Exchange, mayLeave bool) {
+	c.mu.Lock()
+	c.exchange, c.mayLeave = x, mayLeave
+	c.mu.Unlock()
+}
+
+func (c *conn) unwatch() {
+	c.mu.Lock()
+	c.exchange = nil
+	c.mu.Unlock()
+}
+
+// hasGone reports whether the sweep found that the client has gone away.
+func (c *conn) hasGone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gone
+}
+
+// What a client that is still sending may send after the last answer before the connection is closed.
+const (
+	lingerBytes = 512 << 10
+	lingerTime  = 2 * time.Second
+)
+
+// linger closes the connection in a way that lets the client read the answer: closing while bytes of the client are
+// unread would make the kernel take back what it has not delivered.
+func (c *conn) linger() {
+	c.enter(leaving, time.Now())
+	half, ok := c.net.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.in.Drop()
+	until := time.Now().Add(lingerTime)
+	if c.net.SetReadDeadline(until) != nil {
+		return
+	}
+	for left := lingerBytes; left > 0; {
+		if c.await() != nil {
+			return
+		}
+		buffer := http1.Buffer(32 << 10)
+		n, err := c.net.Read(buffer)
+		http1.Recycle(buffer)
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}

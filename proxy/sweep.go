@@ -1,0 +1,106 @@
+package proxy
+
+import (
+	"context"
+	"time"
+)
+
+// Deadlines of clients are not timers: one goroutine of each frontend looks at every connection once in a while and ends
+// what has taken too long. A request then costs a few atomic stores, and an idle connection nothing.
+
+const (
+	longestSweep  = 400 * time.Millisecond
+	shortestSweep = 10 * time.Millisecond
+)
+
+// sweepEvery is the time between two sweeps: a fraction of the shortest limit, so that limits are kept to within it.
+func (f *frontend) sweepEvery() time.Duration {
+	every := longestSweep
+	for _, limit := range []time.Duration{f.limits.HeaderTimeout, f.limits.IdleTimeout, f.limits.WholeTimeout} {
+		if limit > 0 {
+			every = min(every, limit/4)
+		}
+	}
+	return max(every, shortestSweep)
+}
+
+// sweep runs until ctx ends.
+func (f *frontend) sweep(ctx context.Context) {
+	tick := time.NewTicker(f.sweepEvery())
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		f.mu.Lock()
+		for c := f.first; c != nil; c = c.next {
+			c.check(now.UnixMilli())
+		}
+		f.mu.Unlock()
+	}
+}
+
+// check ends what has taken the connection too long.
+func (c *conn) check(now int64) {
+	state := c.state.Load()
+	age := time.Duration(now-state>>4) * time.Millisecond
+	limits := &c.f.limits
+	switch phase(state & 7) {
+	case idle:
+		if age >= limits.IdleTimeout || c.f.closing.Load() {
+			c.expire(state)
+		}
+	case fresh:
+		if age >= limits.IdleTimeout || c.f.closing.Load() && age >= freshGrace {
+			c.expire(state)
+		}
+	case reading:
+		if age >= limits.HeaderTimeout {
+			c.expire(state)
+		}
+	case writing:
+		if age >= limits.IdleTimeout {
+			c.expire(state)
+		}
+	case waiting:
+		if age >= c.f.sweepEvery() {
+			c.checkClient()
+		}
+	}
+	if began := c.began.Load(); began > 0 && limits.WholeTimeout > 0 &&
+		time.Duration(now-began)*time.Millisecond >= limits.WholeTimeout && phase(state&7) != tunnelled {
+		c.overdue()
+	}
+}
+
+// expire ends a phase whose time is over, unless it has just been left.
+func (c *conn) expire(state int64) {
+	if c.state.CompareAndSwap(state, state|late) {
+		_ = c.net.SetDeadline(past)
+	}
+}
+
+// checkClient cancels the exchange of a client that has gone away: nobody will read the answer.
+func (c *conn) checkClient() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.exchange == nil || !c.mayLeave || c.gone || !c.closedByClient() {
+		return
+	}
+	c.gone = true
+	c.f.p.metrics.abandoned.Inc()
+	c.exchange.Cancel()
+}
+
+// overdue ends a request that has taken longer than limits.wholeTimeout.
+func (c *conn) overdue() {
+	c.mu.Lock()
+	if c.exchange != nil {
+		c.exchange.Cancel()
+	}
+	c.mu.Unlock()
+	_ = c.net.SetReadDeadline(past)
+}
