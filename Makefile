@@ -13,7 +13,7 @@ FUZZTIME    ?= 10s
 BENCHTIME   ?= 1s
 PACKAGES    ?= ./...
 
-# What the tests need besides Go. Installed by `make deps` where the machine lacks it.
+# What the tests need besides Go. Installed by `make deps` where the machine lacks it; what measuring needs, by `make bench`.
 DEBIAN_PACKAGES := curl procps
 
 .DEFAULT_GOAL := help
@@ -84,7 +84,19 @@ smoke: build ## start what `make run` starts, walk the tour, stop
 	$(BIN)/quickstart --bin $(BIN) --frontend 127.0.0.1:0 --admin 127.0.0.1:0 --walk
 
 .PHONY: bench
-bench: ## run the benchmarks beside the code
+bench: bench-deps ## measure side by side with HAProxy and nginx, an hour on a quiet machine (ARGS='-scenarios small')
+	$(GO) run ./bench -commit $(VERSION) $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: bench-deps ## a minute of the same, compared with the committed result
+	$(GO) run ./bench -commit $(VERSION) -quick $(ARGS)
+
+.PHONY: bench-deps
+bench-deps:
+	@$(MAKE) --no-print-directory deps DEBIAN_PACKAGES='haproxy nginx'
+
+.PHONY: bench-code
+bench-code: ## run the benchmarks beside the code
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
 
 .PHONY: dist

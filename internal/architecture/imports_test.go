@@ -52,7 +52,7 @@ var law = []layer{
 
 // soleImporters says which package alone may import a client library outside tests, and its sub-packages.
 var soleImporters = map[string][]string{
-	"github.com/valyala/fasthttp":         {"proxy"},
+	"github.com/valyala/fasthttp":         {"proxy", "bench/naive"},
 	"github.com/danielgtaylor/huma/v2":    {"admin"},
 	"github.com/hashicorp/golang-lru/v2":  {"session"},
 	"github.com/gaissmai/bart":            {"proxy"},

@@ -1,0 +1,60 @@
+//go:build linux
+
+package main
+
+import (
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"tellergate/bench/load"
+	"tellergate/bench/report"
+)
+
+// The harness must go on working while the gateway changes: this runs what `make bench` runs, with the contenders that
+// every machine can build, for moments.
+func TestContendersAnswerRight(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	b := &bench{options: options{rounds: 1, warm: 50 * time.Millisecond, window: 200 * time.Millisecond}, dir: t.TempDir()}
+	if runtime.NumCPU() > 1 {
+		b.proxyCore = 1
+	}
+	t.Chdir("..")
+	require.NoError(t, b.build(t.Context()))
+	var err error
+	b.loop, err = load.NewLoop(2)
+	require.NoError(t, err)
+	defer b.loop.Close()
+	for _, o := range []scenario{
+		{name: "small", contenders: []string{tellergate, naive, noProxy}, loads: allLoads},
+		{name: "new-sessions", contenders: []string{tellergate}, loads: twoLoads},
+		{name: "connect", contenders: []string{tellergate, naive}, loads: twoLoads},
+		{name: "post", contenders: []string{tellergate}, loads: twoLoads},
+		{name: "1m", contenders: []string{tellergate}, loads: twoLoads},
+		{name: "swap", contenders: []string{withSwaps}, loads: twoLoads},
+	} {
+		s := *scenarioNamed(o.name)
+		s.contenders, s.loads = o.contenders, o.loads
+		if s.name == "small" {
+			s.loads, s.idle = append(slices.Clone(s.loads), report.Idle), 100
+			s.contenders = s.contenders[:2]
+		}
+		result, err := b.scenario(t.Context(), &s)
+		require.NoError(t, err)
+		require.Len(t, result.Samples, len(s.contenders)*len(s.loads))
+		for _, sample := range result.Samples {
+			require.Zero(t, sample.Failed, "%s: %+v", s.name, sample)
+			require.Zero(t, sample.Wrong, "%s: %+v", s.name, sample)
+			require.Zero(t, sample.Wandered, "%s: %+v", s.name, sample)
+			require.Positive(t, sample.PerSecond, "%s: %+v", s.name, sample)
+			if sample.Load != report.Idle {
+				require.Positive(t, sample.CPU, "%s: %+v", s.name, sample)
+			}
+			require.Positive(t, sample.Memory, "%s: %+v", s.name, sample)
+		}
+	}
+}

@@ -1,0 +1,64 @@
+//go:build linux
+
+package main
+
+import (
+	"tellergate/bench/load"
+	"tellergate/bench/report"
+)
+
+// A scenario is a kind of load and who is put under it.
+type scenario struct {
+	name, title string
+	notBuilt    string // what tellergate lacks; the rest is then empty
+	subject     string
+	contenders  []string
+	reply       int // bytes, header included
+	mix         load.MixOptions
+	connections int
+	idle        int // connections that idle besides; measured is what they occupy
+	loads       []report.Load
+}
+
+// connectionLimit is how many clients contenders are configured for.
+const connectionLimit = 12_000
+
+var (
+	everybody = []string{tellergate, haproxy, nginx, naive, forwarder, haproxyTCP, noProxy}
+	proxies   = []string{tellergate, haproxy, nginx, naive}
+	sticky    = []string{tellergate, haproxy, nginx}
+	allLoads  = []report.Load{report.Saturation, report.Half, report.High}
+	twoLoads  = []report.Load{report.Saturation, report.Half}
+)
+
+// sessions is how many sessions take turns, each of another teller.
+const sessions = 10_000
+
+// scenarios are all of them, in the order in which they are measured. The first is the one that the quick run takes.
+var scenarios = []scenario{
+	{name: "small", title: "300 B replies, keep-alive, every request of a pinned session", contenders: everybody,
+		reply: 300, mix: load.MixOptions{Count: sessions}, connections: 64, loads: allLoads},
+	{name: "16k", title: "16 KiB replies", contenders: append(proxies[:4:4], forwarder), reply: 16 << 10,
+		mix: load.MixOptions{Count: sessions}, connections: 64, loads: twoLoads},
+	{name: "1m", title: "1 MiB replies", contenders: append(proxies[:4:4], forwarder), reply: 1 << 20,
+		mix: load.MixOptions{Count: 1000}, connections: 64, loads: twoLoads},
+	{name: "post", title: "64 KiB POST, 300 B replies", contenders: append(proxies[:4:4], forwarder), reply: 300,
+		mix: load.MixOptions{Count: 64, Body: 64 << 10}, connections: 64, loads: twoLoads},
+	{name: "connect", title: "a new connection for each request", contenders: proxies, reply: 300,
+		mix: load.MixOptions{Count: sessions, Close: true}, connections: 64, loads: twoLoads},
+	{name: "new-sessions", title: "a new session with each request (pin miss, in memory)", contenders: sticky, reply: 300,
+		mix: load.MixOptions{Count: sessions, NewSession: true}, connections: 64, loads: twoLoads},
+	{name: "anonymous", title: "no session", contenders: proxies, reply: 300,
+		mix: load.MixOptions{Count: sessions, Anonymous: true}, connections: 64, loads: twoLoads},
+	{name: "rules", title: "10, 1,000 and 100,000 rules; new sessions, so that each request is decided", subject: mostRules,
+		contenders: []string{tenRules, manyRules, mostRules}, reply: 300,
+		mix: load.MixOptions{Count: sessions, NewSession: true}, connections: 64, loads: twoLoads},
+	{name: "swap", title: "while rules are replaced", subject: withSwaps, contenders: []string{tellergate, withSwaps}, reply: 300,
+		mix: load.MixOptions{Count: sessions}, connections: 64, loads: twoLoads},
+	{name: "log", title: "what the access log costs", contenders: []string{tellergate, withoutLogs}, reply: 300,
+		mix: load.MixOptions{Count: sessions}, connections: 64, loads: twoLoads},
+	{name: "idle", title: "10,000 idle keep-alive connections", contenders: proxies, reply: 300,
+		mix: load.MixOptions{Count: sessions}, connections: 64, idle: 10_000, loads: []report.Load{report.Idle}},
+	{name: "tls", title: "TLS", notBuilt: "not built yet: frontends speak no TLS"},
+	{name: "pin-redis", title: "pin miss to Redis", notBuilt: "not built yet: sessions are kept in the process"},
+}
