@@ -102,6 +102,7 @@ func (s *Server) checkRules(ctx context.Context, in *DocumentInput) (*checked, e
 		} else {
 			result.Warnings = compiled.Warnings()
 			result.Valid = true
+			result.Analysis = rules.Analyse(document, draft.Inputs(s.Schema), compiled)
 			if !bytes.Equal(state.Text, draft.Text) {
 				result.Changes = diffParts([]string{content.RulesPart}, state, draft)
 			}

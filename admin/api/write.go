@@ -28,6 +28,8 @@ type CheckResult struct {
 	Problems []problem.Problem `json:"problems,omitempty"`
 	Warnings []problem.Problem `json:"warnings,omitempty"`
 	Changes  []PartDiff        `json:"changes,omitempty" doc:"what a PUT would change; empty if there are problems"`
+	// Analysis tells what is true of the rules beyond each by itself; nil if there are problems.
+	Analysis *rules.Analysis `json:"analysis,omitempty" doc:"rules that never match, are shadowed or overlap, with witnesses"`
 }
 
 // A List is the JSON form of a list's content.

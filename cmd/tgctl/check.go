@@ -64,7 +64,7 @@ func (t *tool) checkHere(text []byte, against *offline) (*api.CheckResult, error
 		return nil, err
 	}
 	result := new(api.CheckResult)
-	set, err := compile(text, in)
+	document, set, err := compile(text, in)
 	var list problem.List
 	switch {
 	case errors.As(err, &list):
@@ -73,17 +73,19 @@ func (t *tool) checkHere(text []byte, against *offline) (*api.CheckResult, error
 		return nil, err
 	default:
 		result.Valid, result.Warnings = true, set.Warnings()
+		result.Analysis = rules.Analyse(document, in, set)
 	}
 	return result, nil
 }
 
 // compile is what the server does with a document that is sent to it.
-func compile(text []byte, in rules.Inputs) (*rules.RuleSet, error) {
+func compile(text []byte, in rules.Inputs) (*rules.Document, *rules.RuleSet, error) {
 	document, err := rules.Parse(text)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return rules.Compile(document, in)
+	set, err := rules.Compile(document, in)
+	return document, set, err
 }
 
 // checkThere lets the server check.
@@ -101,6 +103,7 @@ func (t *tool) printCheck(file string, result *api.CheckResult, bare bool) error
 	err := t.print(result, func(w io.Writer) {
 		writeProblems(w, file, "", result.Problems)
 		writeProblems(w, file, "warning", result.Warnings)
+		writeAnalysis(w, file, result.Analysis)
 		writeChanges(w, result.Changes)
 		fmt.Fprintf(w, "%s: %s, %s\n", file, count(len(result.Problems), "problem"), count(len(result.Warnings), "warning"))
 	})

@@ -172,7 +172,7 @@ func (t *tool) explainHere(q *question) (*api.ExplainResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, err := compile(text, in)
+	_, set, err := compile(text, in)
 	if err != nil {
 		return nil, inFile(q.file, err)
 	}

@@ -1,0 +1,162 @@
+package rules
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// together makes the pairs of a random request belong to its legal entity, as those of real requests do.
+func together(q *Query, schema *Schema) {
+	for i := range q.Attributes {
+		within := schema.Attribute(i).Within
+		if within == "" || q.Attributes[i] == "" {
+			continue
+		}
+		outer := q.Attributes[schema.Index(within)]
+		_, inner, _ := strings.Cut(q.Attributes[i], "/")
+		if q.Attributes[i] = outer + "/" + inner; outer == "" {
+			q.Attributes[i] = ""
+		}
+	}
+}
+
+func requireSound(t testing.TB, in Inputs, seed uint64, queries int) *Analysis {
+	t.Helper()
+	g := seeded(seed)
+	d := g.wideDocument()
+	for i := range d.Services[0].Rules {
+		d.Services[0].Rules[i].Then.Version = pick(g, "v1", "v2", "v4")
+	}
+	set := compiled(t, d, in)
+	service := set.Service(0)
+	analysis := Analyse(d, in, set)
+	never, shadowed := map[string]bool{}, map[string]bool{}
+	for _, f := range analysis.Never {
+		never[f.Rule] = true
+	}
+	for _, f := range analysis.Shadowed {
+		shadowed[f.Rule] = true
+		require.NotEmpty(t, f.By)
+	}
+	for range queries {
+		q := g.wideQuery(in.Schema)
+		together(q, in.Schema)
+		for i := range service.rules.ordered {
+			rule := &service.rules.ordered[i]
+			if never[rule.name] && rule.matches(q) {
+				t.Fatalf("seed %d: rule %s was said never to match\n%+v\n%s", seed, rule.name, q, d.Print())
+			}
+		}
+		if d := service.Decide(q, Standing{}, nil); shadowed[d.Rule] {
+			t.Fatalf("seed %d: rule %s was said to be shadowed\n%+v", seed, d.Rule, q)
+		}
+	}
+	for _, o := range analysis.Overlaps {
+		q := &Query{Host: o.Witness.Host, Frontend: o.Witness.Frontend, Method: o.Witness.Method, Path: o.Witness.Path,
+			Headers: witnessHeaders(o.Witness.Headers), Attributes: make([]string, in.Schema.Len())}
+		require.NoError(t, q.Source.UnmarshalText([]byte(o.Witness.Source)))
+		for name, value := range o.Witness.Attributes {
+			q.Attributes[in.Schema.Index(name)] = value
+		}
+		before := append([]string(nil), q.Attributes...)
+		together(q, in.Schema)
+		require.Equal(t, before, q.Attributes, "a witness is a request that can be made")
+		r := &reference{service: d.Services[0], in: in}
+		require.Equal(t, o.Before, r.decide(q, Standing{}).rule, "seed %d", seed)
+		for _, rule := range d.Services[0].Rules {
+			if rule.Name == o.Rule {
+				require.True(t, r.holds(rule.When, q), "seed %d, rule %s", seed, rule.Name)
+			}
+		}
+	}
+	return analysis
+}
+
+// TestAnalysisIsSound holds every finding to random requests, and every witness to the reference.
+func TestAnalysisIsSound(t *testing.T) {
+	t.Parallel()
+	in := wideInputs(t)
+	documents := manyTimes(t, 30)
+	var never, shadowed, overlaps, not int
+	for seed := range documents {
+		a := requireSound(t, in, uint64(seed), 200)
+		never, shadowed, overlaps = never+len(a.Never), shadowed+len(a.Shadowed), overlaps+len(a.Overlaps)
+		not += len(a.NotAnalysed)
+	}
+	require.Positive(t, never)
+	require.Positive(t, shadowed)
+	require.Positive(t, overlaps)
+	t.Logf("%d documents: %d rules never match, %d are shadowed, %d overlaps with witnesses, %d not analysed",
+		documents, never, shadowed, overlaps, not)
+}
+
+func FuzzAnalysis(f *testing.F) {
+	in := wideInputs(f)
+	f.Add(uint64(1))
+	f.Fuzz(func(t *testing.T, seed uint64) { requireSound(t, in, seed, 50) })
+}
+
+func TestAnalysis(t *testing.T) {
+	t.Parallel()
+	is := func(attribute, value string) Condition { return Condition{Attribute: attribute, Is: &value} }
+	to := func(name string, priority int, version string, when ...Condition) Rule {
+		rule := Rule{Name: name, Priority: priority, Then: Outcome{Version: version}}
+		if when != nil {
+			rule.When = &Condition{All: when}
+		}
+		return rule
+	}
+	d := counter(
+		to("pilot", 90, "v2", Condition{Attribute: "branch", Under: ptr("9001/3200")}),
+		to("one-branch", 80, "v4", is("branch", "9001/3201")),
+		to("two-entities", 70, "v1", Condition{Attribute: "branch", In: []string{"9001/3201", "9002/3200"}}),
+		to("other-entity", 60, "v2", is("legalEntity", "9002"), Condition{Attribute: "branch", Under: ptr("9001/3000")}),
+		to("atm", 50, "v4", is("channel", "ATM")),
+		to("odd", 40, "v1", Condition{Attribute: "teller", Matches: ptr("9001/[0-9]+7")}),
+		to("closed", 30, "v2", is("branch", "9001/3999")),
+		to("all-of-9001", 20, "v1", is("legalEntity", "9001")),
+		to("half", 10, "v2", Condition{Bucket: &Bucket{By: []string{"teller"}, Below: 5000, Salt: "s"}}),
+	)
+	in := testInputs(t)
+	a := Analyse(d, in, compiled(t, d, in))
+	const no, by = "no request can meet its conditions together", "rule pilot comes before it and takes every request that it could"
+	require.Equal(t, []Finding{{Service: "counter", Rule: "other-entity", Why: no}}, a.Never)
+	require.Equal(t, []Finding{{Service: "counter", Rule: "one-branch", By: []string{"pilot"}, Why: by}}, a.Shadowed)
+	require.Equal(t, []Finding{
+		{Service: "counter", Rule: "odd", Why: "it holds the regular expression 9001/[0-9]+7"}}, a.NotAnalysed)
+	require.Equal(t, []Finding{
+		{Service: "counter", Rule: "closed", Why: "the organisation does not have branch 9001/3999"}}, a.UnknownBranches)
+	require.Empty(t, a.Unmentioned)
+	require.Equal(t, Overlap{Service: "counter", Before: "pilot", Rule: "two-entities", Witness: Witness{
+		Attributes: map[string]string{"legalEntity": "9001", "branch": "9001/3201"}, Method: "GET", Path: "/",
+		Source: "192.0.2.1"}}, a.Overlaps[0])
+	var pairs []string
+	for _, o := range a.Overlaps {
+		pairs = append(pairs, o.Before+" over "+o.Rule)
+	}
+	require.Equal(t, []string{"pilot over two-entities", "pilot over atm", "two-entities over atm"}, pairs[:3])
+	require.Contains(t, pairs, "closed over all-of-9001")
+	require.Contains(t, pairs, "all-of-9001 over half")
+}
+
+// TestAnalysisOfManyRules holds the time that a call of the API may take.
+func TestAnalysisOfManyRules(t *testing.T) {
+	in := bankInputs(t, 100_000)
+	rules := bankRules(10_000)
+	for i := range rules {
+		rules[i].Then.Version = []string{"v1", "v2"}[i%2]
+	}
+	d := counter(rules...)
+	set := compiled(t, d, in)
+	begun := time.Now()
+	a := Analyse(d, in, set)
+	took := time.Since(begun)
+	t.Logf("%s: %d never, %d shadowed, %d overlaps and %d more; %v", took, len(a.Never), len(a.Shadowed), len(a.Overlaps),
+		a.MoreOverlaps, a.NotAnalysed)
+	require.NotEmpty(t, a.Overlaps)
+	require.Less(t, took, 20*time.Second, fmt.Sprint("on a machine that does nothing else it is below 2 s"))
+}
