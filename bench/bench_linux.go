@@ -60,6 +60,9 @@ func measure(ctx context.Context, o options) (err error) {
 	if b.report.Versions, err = b.versions(ctx); err != nil {
 		return err
 	}
+	if b.profile != "" {
+		return b.writeProfile()
+	}
 	for _, s := range b.chosen() {
 		result, err := b.scenario(ctx, &s)
 		if err != nil {

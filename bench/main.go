@@ -40,6 +40,7 @@ type options struct {
 	results   string
 	commit    string
 	disturbed bool
+	profile   string
 	proxyCore int
 	loadCore  int
 }
@@ -58,6 +59,7 @@ func command(args []string) error {
 	flags.StringVar(&o.results, "results", "bench/results", "directory for result.json, result.md, result.svg; empty: write nothing")
 	flags.StringVar(&o.commit, "commit", "unknown", "what is being measured, for the result")
 	flags.BoolVar(&o.disturbed, "disturbed", false, "let runs count that other programs disturb, for development; nothing is written")
+	flags.StringVar(&o.profile, "profile", "", "write a CPU profile of tellergate under the first scenario to this file, and do nothing else")
 	flags.IntVar(&o.proxyCore, "proxy-core", 1, "the core of the proxy under test")
 	flags.IntVar(&o.loadCore, "load-core", 0, "the core of generator and pods")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
