@@ -15,7 +15,7 @@ type field struct {
 }
 
 // view returns b as a string without copying. The string must not outlive the request whose buffers b belongs to:
-// whatever does is copied first (accessEntry.keep), or by the store that keeps it (session.Key says so).
+// whatever does is copied first (appendAccess), or by the store that keeps it (session.Key says so).
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // readLine takes the request line apart (RFC 9112, section 3): single spaces, a method that is a token, a version that

@@ -260,7 +260,7 @@ func (r *request) logDisagreement(a *attributeTerms, claimed, subnet string) {
 		return
 	}
 	if a.masked {
-		claimed, subnet = mask(claimed), mask(subnet)
+		claimed, subnet = string(appendMasked(nil, claimed)), string(appendMasked(nil, subnet))
 	}
 	r.p.log.Warn("a claimed attribute differs from what the client's subnet says; the first source in the settings was taken",
 		zap.String("attribute", a.name), zap.String("claimed", strings.Clone(claimed)),

@@ -69,11 +69,12 @@ type request struct {
 	status   int  // of the answer
 	bytesOut int64
 	whole    bool         // the answer was sent to its end
-	entry    *accessEntry // nil: no access log
+	line     []byte       // of the access log; empty while there is none to write
+	batch    *accessBatch // takes the line; nil: no access log
 }
 
 func newRequest(p *Proxy) *request {
-	r := &request{p: p, plain: make([]string, p.schema.Len())}
+	r := &request{p: p, plain: make([]string, p.schema.Len()), batch: p.access.batch()}
 	r.query.Attributes = make([]string, p.schema.Len())
 	r.query.Headers = r
 	return r
@@ -322,8 +323,8 @@ func (r *request) keep(status int, no *refusal) {
 	if no != nil {
 		r.p.metrics.refused[no].Inc()
 	}
-	if r.p.access != nil {
-		r.entry = r.p.access.keep(r, status, no)
+	if r.batch != nil {
+		r.line = r.appendAccess(r.line[:0], status, no)
 	}
 	r.status = status
 }
@@ -340,12 +341,10 @@ func (r *request) count() {
 	if v := r.decision.Version; v != nil && r.decision.Refusal == rules.NotRefused && r.service != nil {
 		r.table.counters(v, r.service).observe(r.status, r.decision.Reason, took)
 	}
-	if r.entry != nil {
-		r.entry.bytesIn, r.entry.bytesOut = r.upload.bytes, r.bytesOut
-		r.entry.cutShort = !r.whole
-		r.entry.total = took
-		r.p.access.send(r.entry)
-		r.entry = nil
+	if len(r.line) > 0 {
+		r.line = r.appendAccessEnd(r.line, took)
+		r.p.access.send(r.batch, r.line)
+		r.line = r.line[:0]
 	}
 }
 
@@ -369,13 +368,13 @@ func (r *request) release() {
 	r.query = rules.Query{Attributes: attributes, Headers: r}
 	r.service, r.standing, r.decision = nil, rules.Standing{}, rules.Decision{}
 	r.keys, r.pins, r.held, r.pin, r.subject = r.keys[:0], r.pins[:0], -1, session.Pin{}, ""
-	r.framing, r.entry = framing{}, nil
+	r.framing = framing{}
 	r.open, r.begun, r.status, r.bytesOut, r.whole = false, false, 0, 0, false
 	r.upload.reset()
 	r.exchange.Method, r.exchange.Head, r.exchange.Body, r.exchange.Stream = "", nil, nil, nil
 	r.exchange.Answer.Reason, r.exchange.Endpoint, r.exchange.Attempts = nil, discovery.Endpoint{}, 0
 	r.exchange.Answer.Status = 0
-	r.head, r.out = smaller(r.head), smaller(r.out)
+	r.head, r.out, r.line = smaller(r.head), smaller(r.out), smaller(r.line)
 	r.p.requests.Put(r)
 }
 
