@@ -72,7 +72,7 @@ func (r *request) readCoding(list []byte) *refusal {
 		r.framing.length, r.framing.chunked = http1.Chunked, true
 		return nil
 	}
-	last := false
+	last, several := false, false
 	for len(list) > 0 {
 		var coding []byte
 		coding, list = http1.CutElement(list)
@@ -80,8 +80,9 @@ func (r *request) readCoding(list []byte) *refusal {
 			return &badRequest
 		}
 		last = equalFold(coding, "chunked")
+		several = several || !last
 	}
-	if !last {
+	if !last || !several {
 		return &badRequest
 	}
 	return &notImplemented
