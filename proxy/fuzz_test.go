@@ -118,8 +118,9 @@ func FuzzClient(f *testing.F) {
 	p, addr := startTokenPod(f)
 	s := settings()
 	s.Frontends[0].Limits.HeaderTimeout = 500 * time.Millisecond
-	g := start(f, s, oneVersion(addr))
+	g := gatewayUnbound(f, s)
 	g.Proxy.access = nil
+	g.serve(oneVersion(addr))
 	f.Fuzz(func(t *testing.T, b []byte, split uint16) {
 		if len(b) > 8<<10 {
 			return
@@ -220,8 +221,9 @@ func FuzzPod(f *testing.F) {
 			}()
 		}
 	}()
-	g := start(f, settings(), oneVersion(l.Addr().String()))
+	g := gatewayUnbound(f, settings())
 	g.Proxy.access = nil
+	g.serve(oneVersion(l.Addr().String()))
 	f.Fuzz(func(t *testing.T, b []byte, head bool) {
 		if len(b) > 8<<10 {
 			return

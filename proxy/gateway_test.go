@@ -147,6 +147,14 @@ func gatewayUnbound(t testing.TB, s *config.Settings) *gateway {
 func start(t testing.TB, s *config.Settings, document string) *gateway {
 	t.Helper()
 	g := gatewayUnbound(t, s)
+	g.serve(document)
+	return g
+}
+
+// serve runs the gateway until the test ends.
+func (g *gateway) serve(document string) {
+	t := g.t
+	t.Helper()
 	require.NoError(t, g.Listen())
 	if document != "" {
 		g.publish(document, nil)
@@ -164,8 +172,7 @@ func start(t testing.TB, s *config.Settings, document string) *gateway {
 		<-pooling
 	})
 	t.Cleanup(g.stop)
-	g.url = "http://" + g.Addresses()[s.Frontends[0].Name].String()
-	return g
+	g.url = "http://" + g.Addresses()[g.frontends[0].name].String()
 }
 
 func (g *gateway) podSet(v *rules.CompiledVersion) (*discovery.PodSet, error) {
