@@ -120,6 +120,7 @@ func New(o Options) (*Server, error) {
 	s.registerRevisions()
 	s.registerExplain()
 	s.registerMentions()
+	s.registerImpact()
 	s.registerServices()
 	s.registerSessions()
 	s.registerReplicas()

@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -158,5 +157,5 @@ func TestAnalysisOfManyRules(t *testing.T) {
 	t.Logf("%s: %d never, %d shadowed, %d overlaps and %d more; %v", took, len(a.Never), len(a.Shadowed), len(a.Overlaps),
 		a.MoreOverlaps, a.NotAnalysed)
 	require.NotEmpty(t, a.Overlaps)
-	require.Less(t, took, 20*time.Second, fmt.Sprint("on a machine that does nothing else it is below 2 s"))
+	require.Less(t, took, 20*time.Second, "on a machine that does nothing else it is below 2 s")
 }

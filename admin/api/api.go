@@ -27,6 +27,8 @@ const (
 	RevisionsPath = Base + "/revisions"
 	// ExplainPath: POST takes an ExplainRequest and answers an ExplainResult.
 	ExplainPath = Base + "/explain"
+	// ImpactPath: POST takes an ImpactRequest and answers an ImpactResult.
+	ImpactPath = Base + "/rules/impact"
 	// MentionsPath: GET answers Mentions; exactly one of the queries branch, teller, legalEntity (values) and list (a name),
 	// and limit (1 to 10,000, default 1,000).
 	MentionsPath = Base + "/mentions"

@@ -58,3 +58,31 @@ type Mentions struct {
 	// Lists names the lists that hold the value, whether rules mention them or not.
 	Lists []string `json:"lists,omitempty" doc:"lists that hold the value"`
 }
+
+// An ImpactRequest asks who of a population would get another version. The fields of the request are what all of them
+// ask for, as in an ExplainRequest.
+type ImpactRequest struct {
+	Before     ImpactSide        `json:"before,omitzero" doc:"the head revision if absent"`
+	After      ImpactSide        `json:"after,omitzero" doc:"the head revision if absent"`
+	Population string            `json:"population" doc:"CSV; a header line names attributes, without one branch,teller,legalEntity"`
+	Service    string            `json:"service,omitempty" doc:"absent: every service"`
+	Frontend   string            `json:"frontend,omitempty"`
+	Host       string            `json:"host,omitempty"`
+	Path       string            `json:"path,omitempty" doc:"/ if absent"`
+	Method     string            `json:"method,omitempty" doc:"GET if absent"`
+	Source     string            `json:"source,omitempty" doc:"client address; 127.0.0.1 if absent"`
+	Headers    map[string]string `json:"headers,omitempty"`
+}
+
+// An ImpactSide is a revision, or a document with the other parts of the head; the zero value is the head.
+type ImpactSide struct {
+	Revision *uint64 `json:"revision,omitempty"`
+	Document string  `json:"document,omitempty" doc:"text of a rule document"`
+}
+
+// An ImpactResult answers an ImpactRequest.
+type ImpactResult struct {
+	rules.Impact
+	Before uint64 `json:"before" doc:"revision; of a document, the head whose other parts it was compiled with"`
+	After  uint64 `json:"after"`
+}

@@ -63,15 +63,7 @@ func writeLines(w io.Writer, file, kind string, lines []string, more int) {
 
 // witnessText prints a request as the flags of explain.
 func witnessText(q *rules.Witness) string {
-	flags := map[string]string{"branch": "--branch ", "teller": "--teller ", "legalEntity": "--legal-entity ", "session": "--session "}
-	var words []string
-	for _, name := range slices.Sorted(maps.Keys(q.Attributes)) {
-		flag, ok := flags[name]
-		if !ok {
-			flag = "--attr " + name + "="
-		}
-		words = append(words, flag+q.Attributes[name])
-	}
+	words := attributeWords(q.Attributes)
 	if q.Host != "" {
 		words = append(words, "--host "+q.Host)
 	}
@@ -83,4 +75,18 @@ func witnessText(q *rules.Witness) string {
 		words = append(words, fmt.Sprintf("--header '%s: %s'", name, q.Headers[name]))
 	}
 	return strings.Join(words, " ")
+}
+
+// attributeWords prints an identity as the flags of explain.
+func attributeWords(attributes map[string]string) []string {
+	flags := map[string]string{"branch": "--branch ", "teller": "--teller ", "legalEntity": "--legal-entity ", "session": "--session "}
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(attributes)) {
+		flag, ok := flags[name]
+		if !ok {
+			flag = "--attr " + name + "="
+		}
+		words = append(words, flag+attributes[name])
+	}
+	return words
 }

@@ -124,6 +124,11 @@ func (q *question) gather(cmd *cobra.Command) error {
 		}
 		q.request.Attributes[name] = value
 	}
+	return q.gatherHeaders()
+}
+
+// gatherHeaders reads the --header flags.
+func (q *question) gatherHeaders() error {
 	q.request.Headers = make(map[string]string)
 	for _, given := range q.headers {
 		at := strings.IndexAny(given, ":=")

@@ -106,7 +106,7 @@ func (t *tool) root() *cobra.Command {
 		}
 		root.AddCommand(commands...)
 	}
-	grouped(groupRules, t.check(), t.get(), t.apply(), t.diff(), t.explain(), t.mentions(), t.list(), t.organisation())
+	grouped(groupRules, t.check(), t.get(), t.apply(), t.diff(), t.explain(), t.impact(), t.mentions(), t.list(), t.organisation())
 	grouped(groupHistory, t.history(), t.restore())
 	grouped(groupRunning, t.services(), t.sessions(), t.override(), t.status())
 	grouped(groupOther, t.completion(), t.version())

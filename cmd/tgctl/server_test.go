@@ -6,7 +6,9 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,6 +141,15 @@ func TestAgainstTheServer(t *testing.T) {
 	step(exitUsage, `takes one of`, "mentions")
 	operator.in = "code,parent,name\n3200,,\xc6\xd6\xb6\xab\xd6\xa7\xd0\xd0\n3201,3200,\n"
 	step(exitDone, `1 renamed\nrevision 10 is live\n`, "organisation", "put", "9001", "--encoding", "gb18030")
+
+	operator.in = "branch,teller\n3201,0001\n3201,0002\n3200,0001\n"
+	step(exitDone, `^counter: 0 of 3 identities change version\n$`, "impact", "--from", "10", "--population", "-")
+	step(exitDone, `^service counter exists only after\n$`, "impact", "--from", "2", "--population", "-")
+	step(exitUsage, `takes a population`, "impact", rulesFile)
+	changed := filepath.Join(t.TempDir(), "rules.yaml")
+	require.NoError(t, os.WriteFile(changed, []byte(strings.Replace(string(text), "default: v1", "default: v2", 1)), 0o600))
+	step(exitDone, `^counter: 1 of 3 identities change version\nFROM +TO +IDENTITIES .*\nv1 +v2 +1 .*\nLEGAL ENTITY.*\n9001 +1 +3\n`,
+		"impact", changed, "--population", "-", "--path", "/teller")
 
 	begin := time.Now()
 	key := []session.Key{{Service: "counter", Attribute: "teller", Value: "9001/0001"}}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tellergate/admin/api"
+	"tellergate/rules"
+)
+
+// impact is the command that tells who would get another version.
+func (t *tool) impact() *cobra.Command {
+	var request api.ImpactRequest
+	var population, encoding string
+	var from, to int64
+	var given []string
+	cmd := &cobra.Command{
+		Use:   "impact [FILE] --population CSV",
+		Short: "Tell who would get another version, and by which rule",
+		Long: `Decides every identity of a population by the live rules and by the document in FILE (- for standard input), as for
+a new session, and prints who changes version (版本): how many, by which rules, in which legal entities (法人) and
+branches (网点). Instead of FILE, --from and --to name revisions (修订); --from also goes with FILE.
+
+The population is CSV. A header line names attributes; without one, lines are branch,teller,legalEntity. Values are
+ENTITY/VALUE, or VALUE beside the legal entity.`,
+		Example: `  tgctl impact rules.yaml --population people.csv
+  tgctl impact --from 41 --to 42 --population people.csv --path /teller/loan`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if revisions := from >= 0 || to >= 0; population == "" || len(args) == 1 && to >= 0 || len(args) == 0 && !revisions {
+				return usagef("tgctl impact takes a population, and a FILE or revisions with --from and --to")
+			}
+			text, err := t.readFile(population)
+			if err != nil {
+				return err
+			}
+			text, known, err := rules.DecodeText(text, encoding)
+			if !known {
+				return usagef("--encoding %s is not known; give utf-8, gb18030 or gbk", encoding)
+			}
+			if err != nil {
+				return inFile(population, err)
+			}
+			request.Population = string(text)
+			place := population
+			if len(args) == 1 {
+				document, err := t.readFile(args[0])
+				if err != nil {
+					return err
+				}
+				request.After.Document, place = string(document), args[0]
+			}
+			request.Before.Revision, request.After.Revision = revisionOf(from), revisionOf(to)
+			q := question{headers: given}
+			if err := q.gatherHeaders(); err != nil {
+				return err
+			}
+			request.Headers = q.request.Headers
+			var result api.ImpactResult
+			if _, err := t.client.ask(cmd.Context(), call{method: "POST", path: api.ImpactPath}.with(request), &result); err != nil {
+				return refusedFile(population, place, err)
+			}
+			return t.print(&result, func(w io.Writer) { writeImpact(w, &result) })
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&population, "population", "", "identities, from `CSV`")
+	encodingFlag(cmd, &encoding)
+	flags.Int64Var(&from, "from", -1, "revision `N` before, instead of the latest")
+	flags.Int64Var(&to, "to", -1, "revision `N` after, instead of FILE or the latest")
+	flags.StringVar(&request.Service, "service", "", "only this service")
+	flags.StringVar(&request.Frontend, "frontend", "", "frontend that the requests come in at")
+	flags.StringVar(&request.Host, "host", "", "host name of the requests")
+	flags.StringVar(&request.Path, "path", "/", "path of the requests")
+	flags.StringVar(&request.Method, "method", "GET", "method of the requests")
+	flags.StringVar(&request.Source, "source", "", "address of the clients")
+	flags.StringArrayVar(&given, "header", nil, "header of the requests, as `'NAME: VALUE'`; repeatable")
+	return cmd
+}
+
+// revisionOf returns the revision that a flag names, nil if it was not given.
+func revisionOf(n int64) *uint64 {
+	if n < 0 {
+		return nil
+	}
+	seq := uint64(n)
+	return &seq
+}
+
+// impactRows is how many groups of one kind are printed; all are in the JSON.
+const impactRows = 20
+
+func writeImpact(w io.Writer, r *api.ImpactResult) {
+	for _, name := range r.OnlyBefore {
+		fmt.Fprintf(w, "service %s exists only before\n", name)
+	}
+	for _, name := range r.OnlyAfter {
+		fmt.Fprintf(w, "service %s exists only after\n", name)
+	}
+	for i := range r.Services {
+		s := &r.Services[i]
+		fmt.Fprintf(w, "%s: %d of %s change version\n", s.Service, s.Changed, identities(r.Identities))
+		if s.Changed == 0 {
+			continue
+		}
+		rows := newTable("FROM", "TO", "IDENTITIES", "RULE BEFORE", "RULE AFTER")
+		for _, m := range s.Moves[:min(impactRows, len(s.Moves))] {
+			rows.add(m.From, m.To, strconv.Itoa(m.Identities), m.RuleBefore, m.RuleAfter)
+		}
+		writeRows(w, rows, len(s.Moves), 0)
+		writeGroups(w, "LEGAL ENTITY", s.LegalEntities, 0)
+		writeGroups(w, "BRANCH", s.Branches, s.MoreBranches)
+		e := s.Examples[0]
+		fmt.Fprintf(w, "\nfor example %s: %s before, %s after\n",
+			strings.Join(attributeWords(e.Attributes), " "), e.From, e.To)
+	}
+}
+
+func identities(n int) string {
+	if n == 1 {
+		return "1 identity"
+	}
+	return fmt.Sprintf("%d identities", n)
+}
+
+func writeGroups(w io.Writer, title string, groups []rules.GroupImpact, more int) {
+	fmt.Fprintln(w)
+	rows := newTable(title, "CHANGED", "OF")
+	for _, g := range groups[:min(impactRows, len(groups))] {
+		rows.add(g.Value, strconv.Itoa(g.Changed), strconv.Itoa(g.Identities))
+	}
+	writeRows(w, rows, len(groups), more)
+}
+
+func writeRows(w io.Writer, rows *table, listed, more int) {
+	rows.write(w)
+	if more += max(0, listed-impactRows); more > 0 {
+		fmt.Fprintf(w, "and %d more\n", more)
+	}
+}
