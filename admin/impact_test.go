@@ -35,7 +35,7 @@ func TestImpact(t *testing.T) {
 
 	draft := strings.Replace(text, "default: v1", "default: v2", 1)
 	require.NotEqual(t, text, draft)
-	changed, _, _ := ask(api.ImpactRequest{Population: "legalEntity\n9001\n9002\n", After: api.ImpactSide{Document: draft}})
+	changed, _, _ := ask(api.ImpactRequest{Population: "teller\n9001/7777\n9001/7778\n", After: api.ImpactSide{Document: draft}})
 	require.Equal(t, 2, changed.Services[0].Changed)
 
 	one, gone := uint64(1), uint64(99)
