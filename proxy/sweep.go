@@ -76,10 +76,16 @@ func (c *conn) check(now int64) {
 	}
 }
 
-// expire ends a phase whose time is over, unless it has just been left.
+// expire ends a phase whose time is over, unless it has just been left. A client that does not send may still be told
+// so; one that does not read may not.
 func (c *conn) expire(state int64) {
-	if c.state.CompareAndSwap(state, state|late) {
+	if !c.state.CompareAndSwap(state, state|late) {
+		return
+	}
+	if phase(state&7) == writing {
 		_ = c.net.SetDeadline(past)
+	} else {
+		_ = c.net.SetReadDeadline(past)
 	}
 }
 
