@@ -91,6 +91,10 @@ bench: bench-deps ## measure side by side with HAProxy and nginx, an hour on a q
 bench-quick: bench-deps ## a minute of the same, compared with the committed result
 	$(GO) run ./bench -commit $(VERSION) -quick $(ARGS)
 
+.PHONY: bench-http
+bench-http: build bench-deps ## what bodies of 1 GiB, stalled uploads, slow headers and stale connections cost, beside HAProxy
+	$(GO) run ./bench/http1 -bin $(BIN)/tellergate
+
 .PHONY: bench-deps
 bench-deps:
 	@$(MAKE) --no-print-directory deps DEBIAN_PACKAGES='haproxy nginx'
