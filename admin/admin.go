@@ -56,6 +56,7 @@ type Pins interface {
 // Ledger is who is still on what.
 type Ledger interface {
 	Sessions(filter session.Filter, after string, limit int) (page []session.Session, next string, err error)
+	Session(id string) (session.Session, bool)
 	EndID(id string) bool
 	MoveID(id, version string) bool
 	Counts() []session.Count

@@ -196,8 +196,12 @@ func normalised(target string) (string, error) {
 		return "", fmt.Errorf("path %q cannot be decoded: %w", raw, err)
 	}
 	clean := path.Clean(decoded)
-	if strings.HasSuffix(decoded, "/") && clean != "/" {
-		clean += "/"
+	// A last element that is empty, "." or ".." names a folder.
+	switch last := decoded[strings.LastIndexByte(decoded, '/')+1:]; last {
+	case "", ".", "..":
+		if clean != "/" {
+			clean += "/"
+		}
 	}
 	return clean, nil
 }

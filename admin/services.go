@@ -125,12 +125,34 @@ type overrideInput struct {
 
 func (s *Server) putOverride(ctx context.Context, in *overrideInput) (*changed, error) {
 	return s.changeNow(ctx, func(_ store.Revision, draft *content.State) (edit, error) {
+		broken := fmt.Sprintf("the override of service %q is refused", in.Name)
+		if err := checkOverride(broken, draft.Document, in.Name, in.Body.Version); err != nil {
+			return edit{}, err
+		}
 		draft.Overrides[in.Name] = in.Body
 		return edit{
 			set:    map[string][]byte{content.OverridePart(in.Name): content.EncodeOverride(in.Body)},
-			broken: fmt.Sprintf("the override of service %q is refused", in.Name),
+			broken: broken,
 		}, nil
 	})
+}
+
+// checkOverride says of a new override what Compile would say of one that a document collides with.
+func checkOverride(broken string, document *rules.Document, service, version string) error {
+	i := slices.IndexFunc(document.Services, func(s rules.Service) bool { return s.Name == service })
+	if i < 0 {
+		return refusedFor(broken, "service", fmt.Sprintf("there is no service %q", service), api.ServicesPath+" lists them")
+	}
+	remedy := "name an active version; " + api.ServicePath(service) + " lists them"
+	versions := document.Services[i].Versions
+	j := slices.IndexFunc(versions, func(v rules.Version) bool { return v.Name == version })
+	if j < 0 {
+		return refusedFor(broken, "version", fmt.Sprintf("service %q has no version %q", service, version), remedy)
+	}
+	if state := versions[j].State; state != "" && state != rules.StateActive {
+		return refusedFor(broken, "version", fmt.Sprintf("version %q of service %q is %s", version, service, state), remedy)
+	}
+	return nil
 }
 
 func (s *Server) deleteOverride(ctx context.Context, in *ServiceInput) (*changed, error) {

@@ -124,6 +124,13 @@ func TestLedger(t *testing.T) {
 		Start: now, LastSeen: now, Ends: now.Add(30 * time.Minute), Latest: now.Add(10 * time.Hour),
 	}, row)
 
+	for version, message := range map[string]string{
+		"v3": `version "v3" of service "counter" is disabled`, "v7": `its service "counter" has no version "v7"`,
+	} {
+		got := r.do("POST", api.MovePath(row.ID), `{"version":"`+version+`"}`)
+		require.Equal(t, http.StatusUnprocessableEntity, got.status)
+		require.Equal(t, message, decode[api.Error](t, got).Problems[0].Message)
+	}
 	require.Equal(t, http.StatusNoContent, r.do("POST", api.MovePath(row.ID), `{"version":"v2"}`).status)
 	require.Empty(t, decode[api.Sessions](t, r.do("GET", api.SessionsPath+"?version=v1", "")).Sessions)
 	require.Equal(t, http.StatusNoContent, r.do("DELETE", api.SessionPath(row.ID), "").status)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -25,9 +27,8 @@ func (s *Server) registerSessions() {
 	}, s.endSession)
 	register(s, takes(huma.Operation{
 		OperationID: "moveSession", Method: http.MethodPost, Path: path + "/move", Tags: []string{"sessions"},
-		Summary:     "Put a session on another version from its next request on",
-		Description: "A version that the session's service does not have ends the pin: the session is decided anew.",
-		Errors:      []int{http.StatusNotFound, http.StatusServiceUnavailable},
+		Summary: "Put a session on another version from its next request on",
+		Errors:  []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	}, api.MaxRequestBytes, nil), s.moveSession)
 }
 
@@ -49,11 +50,47 @@ func (s *Server) getSessions(_ context.Context, in *getSessionsInput) (*sessions
 	if err != nil {
 		return nil, fault(http.StatusBadRequest, err.Error())
 	}
+	if len(page) == 0 && in.After == "" {
+		if err := s.checkFilter(filter); err != nil {
+			return nil, err
+		}
+	}
 	body := api.Sessions{Sessions: []api.Session{}, Next: next}
 	for _, row := range page {
 		body.Sessions = append(body.Sessions, sessionOf(row))
 	}
 	return &sessions{Body: body}, nil
+}
+
+// checkFilter refuses a filter that selects nothing because it is misspelt: an empty answer reads as "drained".
+func (s *Server) checkFilter(f session.Filter) error {
+	current, err := s.running()
+	if err != nil {
+		return err
+	}
+	known := func(service, version string) bool {
+		for i := range current.Rules.Len() {
+			if c := current.Rules.Service(i); (service == "" || c.Name() == service) && (version == "" || c.VersionNamed(version) != nil) {
+				return true
+			}
+		}
+		return slices.ContainsFunc(s.Ledger.Counts(), func(c session.Count) bool {
+			return (service == "" || c.Service == service) && (version == "" || c.Version == version)
+		})
+	}
+	const broken = "the sessions cannot be listed"
+	if !known(f.Service, "") {
+		return refusedFor(broken, "service", fmt.Sprintf("there is no service %q", f.Service), api.ServicesPath+" lists them")
+	}
+	if !known(f.Service, f.Version) {
+		return refusedFor(broken, "version", fmt.Sprintf("there is no version %q", f.Version), api.ServicesPath+" lists them")
+	}
+	branch := s.Schema.Index(rules.AttributeBranch)
+	if f.Branch != "" && branch >= 0 && s.Schema.Attribute(branch).Within != "" && !strings.Contains(f.Branch, "/") {
+		return refusedFor(broken, "branch", fmt.Sprintf("%q is not a pair", f.Branch),
+			fmt.Sprintf("write %s/%s, for example 9001/%s", s.Schema.Attribute(branch).Within, rules.AttributeBranch, f.Branch))
+	}
+	return nil
 }
 
 func sessionOf(row session.Session) api.Session {
@@ -99,10 +136,21 @@ func (s *Server) moveSession(_ context.Context, in *moveInput) (*Nothing, error)
 	if err != nil {
 		return nil, err
 	}
-	if !takesSessions(current, in.Body.Version) {
-		return nil, refusedFor(fmt.Sprintf("session %q cannot be moved", in.ID), "version",
-			fmt.Sprintf("no service has a version %q that is not disabled", in.Body.Version),
-			"name a version of the session's service; "+api.ServicesPath+" lists them")
+	row, ok := s.Ledger.Session(in.ID)
+	if !ok {
+		return nil, noSession(in.ID)
+	}
+	broken := fmt.Sprintf("session %q cannot be moved", in.ID)
+	service := serviceNamed(current, row.Service)
+	switch {
+	case service == nil:
+		return nil, refusedFor(broken, "version", fmt.Sprintf("its service %q does not run any more", row.Service), "end the session")
+	case service.VersionNamed(in.Body.Version) == nil:
+		return nil, refusedFor(broken, "version", fmt.Sprintf("its service %q has no version %q", row.Service, in.Body.Version),
+			"name one of its versions; "+api.ServicePath(row.Service)+" lists them")
+	case service.VersionNamed(in.Body.Version).State() != rules.StateActive:
+		return nil, refusedFor(broken, "version", fmt.Sprintf("version %q of service %q is %s", in.Body.Version, row.Service,
+			service.VersionNamed(in.Body.Version).State()), "name an active version; "+api.ServicePath(row.Service)+" lists them")
 	}
 	if !s.Ledger.MoveID(in.ID, in.Body.Version) {
 		return nil, noSession(in.ID)
@@ -110,12 +158,12 @@ func (s *Server) moveSession(_ context.Context, in *moveInput) (*Nothing, error)
 	return &Nothing{}, nil
 }
 
-// takesSessions reports whether some service has the version and sessions may be pinned to it.
-func takesSessions(current *live.Generation, version string) bool {
+// serviceNamed returns the running service with this name, or nil.
+func serviceNamed(current *live.Generation, name string) *rules.CompiledService {
 	for i := range current.Rules.Len() {
-		if v := current.Rules.Service(i).VersionNamed(version); v != nil && v.State() != rules.StateDisabled {
-			return true
+		if service := current.Rules.Service(i); service.Name() == name {
+			return service
 		}
 	}
-	return false
+	return nil
 }

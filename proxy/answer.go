@@ -166,13 +166,17 @@ func appendStatus(b []byte, status int, reason []byte) []byte {
 	return append(b, "\r\n"...)
 }
 
+// ready reports whether rules have been applied. Revision 0 is the empty state of a new store: sending requests to a
+// replica that has lost its disk would answer all of them 404.
+func (r *request) ready() bool { return r.table != nil && r.table.revision > 0 }
+
 // health is what the load balancer polls: whether to send requests here.
 func (r *request) health() (again bool) {
 	status, body := 200, "{\"status\":\"ok\"}\n"
 	switch {
 	case r.p.draining.Load():
 		status, body = 503, "{\"status\":\"draining\"}\n"
-	case r.table == nil:
+	case !r.ready():
 		status, body = 503, "{\"status\":\"not ready\"}\n"
 	}
 	again = r.keepAlive && r.upload.finish() && !r.p.draining.Load()

@@ -69,11 +69,11 @@ func TestClaimsOfTheTrustedReachThePod(t *testing.T) {
 	t.Parallel()
 	pod := record(t, plainAnswer)
 	g := start(t, settings(), oneVersion(pod.listener.Addr().String()))
-	g.raw("GET /?branch=1 HTTP/1.1\r\nHost: a\r\nConnection: close, X-Branch-Id\r\nX-Branch-Id: 0002\r\nX_Branch_Id: 3\r\n\r\n")
+	g.raw("GET /?branch=0002 HTTP/1.1\r\nHost: a\r\nConnection: close, X-Branch-Id\r\nX-Branch-Id: 0002\r\nX_Branch_Id: 3\r\n\r\n")
 	request := pod.next(t)
 	require.Equal(t, "0002", lineOf(t, request, "X-Branch-Id"))
 	require.NotContains(t, request, "_")
-	require.True(t, strings.HasPrefix(request, "GET /?branch=1 HTTP/1.1\r\n"), request)
+	require.True(t, strings.HasPrefix(request, "GET /?branch=0002 HTTP/1.1\r\n"), request)
 }
 
 func TestBadClaims(t *testing.T) {

@@ -58,7 +58,11 @@ func newFrontend(p *Proxy, index int, settings *config.Frontend) *frontend {
 
 // listen binds the address.
 func (f *frontend) listen() error {
-	socket, err := net.Listen("tcp", f.address.String())
+	network := "tcp" // with [::], both families
+	if f.address.Addr().Is4() {
+		network = "tcp4" // else 0.0.0.0 would take IPv6 connections too
+	}
+	socket, err := net.Listen(network, f.address.String())
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("frontend %q cannot listen on %s: the address is in use by another program; stop that program, "+

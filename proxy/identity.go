@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -51,34 +53,43 @@ func (r *request) pair(outer, value string) string {
 	return view(r.scratch[start:])
 }
 
-// attribute returns the value of one attribute, not yet paired, or "" if it is missing.
+// attribute returns the value of one attribute, not yet paired, or "" if it is missing: that of the first source in the
+// settings that answers. A trusted client that makes a claim in two places must say the same in both; where it says
+// otherwise than its subnet does, that is counted and logged, and the order of the settings decides.
 func (r *request) attribute(a *attributeTerms) (string, *refusal) {
-	found := ""
+	found, said, mapped := "", "", ""
 	for i := range a.sources {
 		s := &a.sources[i]
 		if s.kind == config.SourceSubnets {
-			value, ok := "", false
 			if r.client.IsValid() {
-				value, ok = s.subnets.Lookup(r.client)
+				mapped, _ = s.subnets.Lookup(r.client)
 			}
-			switch {
-			case !ok:
-			case found == "":
-				found = value
-			case found != value:
-				r.p.metrics.disagreements[a.name].Inc()
-				r.logDisagreement(a, found, value)
+			if found == "" {
+				found = mapped
 			}
 			continue
 		}
-		if found != "" || a.claim && !r.trusted {
+		if a.claim && !r.trusted || !a.claim && found != "" {
 			continue
 		}
 		value, no := r.presented(a, s)
 		if no != nil {
 			return "", no
 		}
-		found = value
+		switch {
+		case value == "" || value == said:
+		case said != "":
+			return "", &claimDuplicated
+		default:
+			said = value
+		}
+		if found == "" {
+			found = value
+		}
+	}
+	if said != "" && mapped != "" && said != mapped {
+		r.p.metrics.disagreements[a.name].Inc()
+		r.logDisagreement(a, said, mapped)
 	}
 	if found == "" {
 		found = a.fallback
@@ -108,17 +119,31 @@ func (r *request) presented(a *attributeTerms, s *sourceTerms) (string, *refusal
 	if mentions > 1 && a.claim {
 		return "", &claimDuplicated
 	}
+	if !a.claim {
+		value, _ := r.handleValue(raw)
+		return value, nil
+	}
 	value, ok := cleanValue(raw)
 	if ok && a.outer && bytes.IndexByte(value, '/') >= 0 {
 		ok = false
 	}
 	if !ok {
-		if a.claim {
-			return "", &claimMalformed
-		}
-		return "", nil
+		return "", &claimMalformed
 	}
 	return view(value), nil
+}
+
+// handleValue returns the value of a handle, or reports that it has none. A long one, such as a signed token in a cookie, is
+// represented by its SHA-256 in hexadecimal, so that it identifies the session all the same at a bounded cost.
+func (r *request) handleValue(raw []byte) (string, bool) {
+	if raw = bytes.TrimSpace(raw); len(raw) > maxValue {
+		sum := sha256.Sum256(raw)
+		start := len(r.scratch)
+		r.scratch = hex.AppendEncode(r.scratch, sum[:])
+		return view(r.scratch[start:]), true
+	}
+	value, ok := cleanValue(raw)
+	return view(value), ok
 }
 
 // cleanValue trims white space and byte order marks and reports whether what is left is a value: valid UTF-8 without

@@ -35,72 +35,98 @@ func (r *request) findSession() {
 		return
 	}
 	r.standing.Keyed = true
+	r.lookUp()
+}
+
+// lookUp finds the pin that holds for the request.
+func (r *request) lookUp() {
 	r.p.pins.Lookup(r.keys, r.pins)
-	r.held = session.Choose(r.pins, r.subject)
+	r.held, r.pin = session.Choose(r.pins, r.subject), session.Pin{}
 	if r.held >= 0 {
 		r.pin = r.pins[r.held]
-		r.standing.Pinned = r.pin.Version
 	}
+	r.standing.Pinned = r.pin.Version
 }
+
+// decideAttempts bounds how often a request looks again because its session was moved or ended between its look and its
+// write. Losing that race even once is rare.
+const decideAttempts = 4
 
 // decide asks the rules and writes the pin before the request leaves, so that requests of one session that come at the
 // same moment go to one version.
 func (r *request) decide() *refusal {
-	r.decision = r.service.Decide(&r.query, r.standing, r.table)
-	if no := r.refused(); no != nil {
-		return no
-	}
-	switch {
-	case !r.standing.Keyed:
-	case r.decision.WritePin && r.standing.Pinned == "":
-		won := r.p.pins.Claim(r.keys, r.newPin(r.decision.Version.Name()))
-		r.pin = won
-		if won.Version == r.decision.Version.Name() {
-			break
-		}
-		// Another request of this session was faster.
-		r.standing.Pinned = won.Version
+	for range decideAttempts {
 		r.decision = r.service.Decide(&r.query, r.standing, r.table)
-		if no := r.refused(); no != nil {
+		if no := refusalOf(r.decision.Refusal); no != nil {
 			return no
 		}
-		if r.decision.WritePin {
-			r.repin()
+		if r.settled() {
+			break
 		}
-	case r.decision.WritePin:
-		r.repin()
-	case r.held >= 0 && r.scattered():
-		r.p.pins.Put(r.keys, r.pin)
 	}
 	return nil
 }
 
+// settled brings the session's pin in line with the decision. It reports false where the session is no longer what the
+// decision was made for; then the session has been looked up anew.
+func (r *request) settled() bool {
+	switch {
+	case !r.standing.Keyed:
+		return true
+	case r.decision.WritePin && r.standing.Pinned == "":
+		mine := r.newPin(r.decision.Version.Name())
+		r.pin = r.p.pins.Claim(r.keys, mine)
+		if r.pin.Start.Equal(mine.Start) {
+			r.p.metrics.pinsWritten.Inc()
+		}
+		if r.pin.Version == mine.Version {
+			return true
+		}
+		r.standing.Pinned = r.pin.Version // another request of this session was faster
+		return false
+	case r.decision.WritePin:
+		if r.swap(r.newPin(r.decision.Version.Name())) {
+			r.p.metrics.pinsWritten.Inc()
+			return true
+		}
+	case !r.scattered() || r.swap(r.pin):
+		return true
+	}
+	r.lookUp()
+	return false
+}
+
+// swap writes next where the session still has the pin that this request knows, and reports whether it did.
+func (r *request) swap(next session.Pin) bool {
+	if !r.p.pins.Swap(r.keys, r.pin, next) {
+		return false
+	}
+	r.pin = next
+	return true
+}
+
 // decideAgain is for a version to which no connection could be made: nothing has been executed. It reports whether
-// there is another version to try; the new one is pinned.
-func (r *request) decideAgain() bool {
+// there is another version to try, which has been pinned, or else why there is none.
+func (r *request) decideAgain() (no *refusal, ok bool) {
 	failed := r.decision.Version
 	if r.standing.Forced != "" {
-		return false
+		return nil, false
 	}
 	if r.decision.WritePin {
 		r.standing.Pinned = "" // what was claimed a moment ago has not served anybody
 	}
 	again := r.service.Decide(&r.query, r.standing, r.table)
-	if again.Refusal != rules.NotRefused || again.Version == failed {
-		return false
+	if no := refusalOf(again.Refusal); no != nil {
+		return no, false
+	}
+	if again.Version == failed {
+		return nil, false
 	}
 	r.decision = again
-	if r.standing.Keyed && again.WritePin {
-		r.repin()
+	if r.standing.Keyed && again.WritePin && r.swap(r.newPin(again.Version.Name())) {
+		r.p.metrics.pinsWritten.Inc()
 	}
-	return true
-}
-
-// repin puts the session on the decision's version.
-func (r *request) repin() {
-	r.pin = r.newPin(r.decision.Version.Name())
-	r.p.pins.Put(r.keys, r.pin)
-	r.p.metrics.pinsWritten.Inc()
+	return nil, true
 }
 
 // newPin is a pin for this request's session. It keeps the beginning of a session that was known already, and, where the
@@ -159,9 +185,9 @@ func (r *request) scattered() bool {
 	return false
 }
 
-// refused translates what the rules refuse.
-func (r *request) refused() *refusal {
-	switch r.decision.Refusal {
+// refusalOf translates what the rules refuse; nil for what they do not.
+func refusalOf(reason rules.Refusal) *refusal {
+	switch reason {
 	case rules.NotRefused:
 		return nil
 	case rules.TesterUnknown:
@@ -193,20 +219,10 @@ func (r *request) remember() {
 	}
 	if len(r.keys) > 0 && r.pin.Version == r.decision.Version.Name() &&
 		(r.pin.Endpoint != r.exchange.Endpoint.Addr || r.pin.UID != r.exchange.Endpoint.UID) {
-		r.settle()
+		next := r.pin
+		next.Endpoint, next.UID = r.exchange.Endpoint.Addr, r.exchange.Endpoint.UID
+		r.swap(next) // or the session has been moved or ended meanwhile, and its pin is not ours to write
 	}
-}
-
-// settle writes the pod that answered into the pin, unless the session has been moved or ended meanwhile.
-func (r *request) settle() {
-	r.p.pins.Lookup(r.keys, r.pins)
-	i := session.Choose(r.pins, r.subject)
-	if i < 0 || r.pins[i].Version != r.pin.Version {
-		return
-	}
-	r.pin = r.pins[i]
-	r.pin.Endpoint, r.pin.UID = r.exchange.Endpoint.Addr, r.exchange.Endpoint.UID
-	r.p.pins.Put(r.keys, r.pin)
 }
 
 // endSession ends the pins under all keys of the request; what follows is a new session.
@@ -217,19 +233,28 @@ func (r *request) endSession() {
 	r.keys, r.pins, r.pin, r.subject = r.keys[:0], r.pins[:0], session.Pin{}, ""
 }
 
-// beginUnder pins the session to the version that answered under the id it will be known by: a new session's, or the
-// one that replaces another at login.
+// beginUnder gives the session the id that the answer sets: a new session is pinned to the version that answered, one
+// that had an id before goes on under both. A session that was moved meanwhile goes on where it was moved to; one that
+// was ended begins anew with the next request.
 func (r *request) beginUnder(key session.Key) {
-	pin := r.pin
-	if pin.Version == "" {
-		pin = r.newPin(r.decision.Version.Name())
+	had := r.pin.Version != ""
+	next := r.pin
+	if !had {
+		next = r.newPin(r.decision.Version.Name())
 	}
-	pin.Version = r.decision.Version.Name()
-	pin.Endpoint, pin.UID = r.exchange.Endpoint.Addr, r.exchange.Endpoint.UID
-	r.keys = append(r.keys, session.Key{})
-	copy(r.keys[1:], r.keys)
-	r.keys[0] = key
-	r.p.pins.Put(r.keys, pin)
+	next.Version = r.decision.Version.Name()
+	next.Endpoint, next.UID = r.exchange.Endpoint.Addr, r.exchange.Endpoint.UID
+	r.keys = append([]session.Key{key}, r.keys...) // a login: once in a session
+	r.pins = append(r.pins, session.Pin{})
+	switch {
+	case !had:
+		r.p.pins.Put(r.keys, next)
+	case r.swap(next):
+	default:
+		if r.lookUp(); r.pin.Version == "" || !r.swap(r.pin) {
+			return
+		}
+	}
 	r.p.metrics.pinsWritten.Inc()
 }
 
@@ -253,11 +278,10 @@ func (r *request) cookiesSet(sessions *rules.CompiledSessions) (began session.Ke
 				expired = expired || r.query.Attributes[i] != ""
 				continue
 			}
-			clean, ok := cleanValue(value)
-			if !ok || len(clean) == 0 {
+			full, ok := r.handleValue(value)
+			if !ok || full == "" {
 				continue
 			}
-			full := view(clean)
 			if a.within >= 0 {
 				if r.plain[a.within] == "" {
 					continue

@@ -32,6 +32,7 @@ type Pins interface {
 	Lookup(keys []session.Key, out []session.Pin)
 	Claim(keys []session.Key, pin session.Pin) session.Pin
 	Put(keys []session.Key, pin session.Pin)
+	Swap(keys []session.Key, was, pin session.Pin) bool
 	End(keys []session.Key) int
 }
 

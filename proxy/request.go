@@ -135,7 +135,7 @@ func (r *request) leave(c *conn) bool {
 
 // serve is the flow of a request. It returns nil once the answer's header is here, or the reason why there is none.
 func (r *request) serve() *refusal {
-	if r.table == nil {
+	if !r.ready() {
 		return &notReady
 	}
 	if r.service = r.table.rules.Match(&r.query); r.service == nil {
@@ -243,9 +243,15 @@ func (r *request) send() *refusal {
 		}
 		r.conn.unwatch()
 		unsent := errors.Is(err, upstream.ErrNotConnected) || errors.Is(err, upstream.ErrNoEndpoint)
-		if unsent && !again && x.Stream == nil && r.decideAgain() {
-			x.Head = x.Head[:len(x.Head)-len(x.Body)]
-			continue
+		if unsent && !again && x.Stream == nil {
+			no, ok := r.decideAgain()
+			if ok {
+				x.Head = x.Head[:len(x.Head)-len(x.Body)]
+				continue
+			}
+			if no != nil {
+				return no
+			}
 		}
 		return r.failed(err)
 	}

@@ -94,7 +94,7 @@ func TestErrorsOfPods(t *testing.T) {
 		status int
 		code   string
 	}{
-		"nobody listens": {func() string { return dead(t) }, 502, "upstream_connect"},
+		"nobody listens": {func() string { return dead(t) }, 503, "no_endpoint"},
 		"closes":         {func() string { return record(t, "").listener.Addr().String() }, 502, "upstream_reset"},
 		"no HTTP":        {func() string { return record(t, "SSH-2.0-x\r\n\r\n").listener.Addr().String() }, 502, "upstream_invalid"},
 	} {

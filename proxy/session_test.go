@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -267,4 +268,80 @@ func TestAnotherTellerBeginsAnew(t *testing.T) {
 	require.Equal(t, "9001/8", pin.Subject)
 	require.WithinDuration(t, time.Now(), pin.Start, time.Minute, "the former teller's hours are not hers")
 	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=a", "X-Teller-Id: 8", otherBranch))
+}
+
+// TestAnswerInFlightUndoesNothing: while a pod works on a login, an operator moves or ends the session; the answer's
+// Set-Cookie neither puts it back nor revives it.
+func TestAnswerInFlightUndoesNothing(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		operate func(g *gateway, id string) bool
+		want    string // version of the session's next request, by its new cookie
+	}{
+		"moved": {func(g *gateway, id string) bool { return g.pins.MoveID(id, "v2") }, "v2"},
+		"ended": {func(g *gateway, id string) bool { return g.pins.EndID(id) }, "v1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			arrived, go_ := make(chan struct{}), make(chan struct{})
+			slow := func(version string) string {
+				return address(pod(t, version, func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/login" {
+						arrived <- struct{}{}
+						<-go_
+						w.Header().Set("Set-Cookie", "JSESSIONID=new; Path=/")
+					}
+				}))
+			}
+			g := start(t, settings(), twoVersions(slow("v1"), slow("v2")))
+			require.Equal(t, "v1", g.get(otherBranch, "X-Teller-Id: 7", "Cookie: JSESSIONID=old"))
+			page, _, err := g.pins.Sessions(session.Filter{}, "", 10)
+			require.NoError(t, err)
+			require.Len(t, page, 1)
+			answered := make(chan string)
+			go func() { answered <- g.at("/login", otherBranch, "X-Teller-Id: 7", "Cookie: JSESSIONID=old") }()
+			<-arrived
+			require.True(t, test.operate(g, page[0].ID))
+			close(go_)
+			require.Equal(t, "v1", <-answered, "the request that was under way")
+			require.Equal(t, test.want, g.get(otherBranch, "X-Teller-Id: 7", "Cookie: JSESSIONID=new"))
+			require.Equal(t, test.want, g.get(otherBranch, "X-Teller-Id: 7"))
+		})
+	}
+}
+
+// TestLongSessionCookie: a cookie longer than any claim may be, such as a signed token, keeps its session all the same.
+func TestLongSessionCookie(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
+	token := strings.Repeat("eyJhbGciOiJSUzI1NiJ9.", 100)
+	require.Equal(t, "v2", g.at("/login?id="+token, pilotBranch))
+	require.Equal(t, "v2", g.get(otherBranch, "Cookie: JSESSIONID="+token), "pinned by the answer that set it")
+	require.Equal(t, "v1", g.get(otherBranch, "Cookie: JSESSIONID="+token+"x"), "another one")
+}
+
+// TestPinnedToDeadVersionIsTold: the first request that finds out gets the same answer as the later ones.
+func TestPinnedToDeadVersionIsTold(t *testing.T) {
+	t.Parallel()
+	v2 := pod(t, "v2", func(http.ResponseWriter, *http.Request) {})
+	g := start(t, settings(), twoVersions(application(t, "v1"), address(v2)))
+	require.Equal(t, "v2", g.get(pilotBranch, "X-Teller-Id: 7"))
+	v2.Close()
+	for range 3 {
+		status, code := g.code(ask{header: header(pilotBranch, "X-Teller-Id: 7")})
+		require.Equal(t, "pinned_version_unavailable", code)
+		require.Equal(t, http.StatusServiceUnavailable, status)
+	}
+}
+
+func TestNotReadyBeforeTheFirstRules(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
+	empty, err := rules.Compile(nil, rules.Inputs{Schema: rules.NewSchema(nil, nil, false)})
+	require.NoError(t, err)
+	require.NoError(t, g.Publish(empty, 0))
+	answer, _ := g.do(ask{path: "/-/lb"})
+	require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+	_, code := g.code(ask{})
+	require.Equal(t, "not_ready", code)
 }

@@ -50,6 +50,7 @@ func Compile(d *Document, in Inputs) (*RuleSet, error) {
 	for i := range set.services {
 		c.reviewService(element("services", labels[i]), &set.services[i])
 	}
+	c.withoutServices(d)
 	c.unmentionedLists()
 	set.warnings = c.inOrder(c.warnings)
 	return set, nil

@@ -59,6 +59,14 @@ func (o *outcome) versions() []*CompiledVersion {
 	return versions
 }
 
+// withoutServices warns of a document that leaves nothing to serve. Before the first document there is none to warn of.
+func (c *compiler) withoutServices(d *Document) {
+	if d.source != nil && len(d.Services) == 0 {
+		c.warn("services", "declare the services, or restore an earlier revision",
+			"the document has no service: every request is answered 404")
+	}
+}
+
 func (c *compiler) unmentionedLists() {
 	for _, name := range sortedKeys(c.in.Lists) {
 		if !c.mentioned[name] {

@@ -100,6 +100,16 @@ func (m *Memory) EndID(id string) bool {
 	return r != nil && m.end(r, m.now())
 }
 
+// Session returns the live session with this ID and whether there is one.
+func (m *Memory) Session(id string) (found Session, ok bool) {
+	m.walk(func(key Key, r *record, pin Pin) {
+		if !ok && m.id(key) == id {
+			found, ok = Session{ID: id, Service: key.Service, Pin: pin, Keys: r.list()}, true
+		}
+	})
+	return found, ok
+}
+
 // MoveID puts the session on another version from its next request on and reports whether there was one. The pod it was
 // on is forgotten.
 func (m *Memory) MoveID(id, version string) bool {

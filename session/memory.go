@@ -109,6 +109,35 @@ func (m *Memory) Put(keys []Key, pin Pin) {
 	m.write(keys, pin, now)
 }
 
+// Swap makes pin the session's, under every key, only if one of the keys still holds was: live, with its Version, Start
+// and Subject. It reports whether it did. Whoever writes what follows from a pin read earlier uses it, so that a session
+// that an operator or another request has moved or ended meanwhile stays as they left it.
+func (m *Memory) Swap(keys []Key, was, pin Pin) bool {
+	now := m.now()
+	set := m.lock(keys)
+	defer m.unlock(set)
+	for _, key := range keys {
+		e, ok := m.shards[m.shardOf(key)].lru.Peek(key)
+		if !ok {
+			continue
+		}
+		r, seen := e.record, e.record.pin.Load()
+		if held := m.read(r); held.Live(now) && seen.Version == was.Version && seen.Start.Equal(was.Start) &&
+			seen.Subject == was.Subject {
+			stored := pin.own()
+			stored.Renewed = now
+			// MoveID takes no shard's lock: the pointer tells whether it came in between.
+			if !r.pin.CompareAndSwap(seen, &stored) {
+				return false
+			}
+			r.seen(now.Sub(m.epoch))
+			m.file(keys, r, now)
+			return true
+		}
+	}
+	return false
+}
+
 // End ends the sessions under keys, under all their keys, and returns how many there were.
 func (m *Memory) End(keys []Key) int {
 	now := m.now()
@@ -150,6 +179,12 @@ func (m *Memory) write(keys []Key, pin Pin, now time.Time) Pin {
 	}
 	r.pin.Store(&stored)
 	r.seen(now.Sub(m.epoch))
+	m.file(keys, r, now)
+	return stored
+}
+
+// file puts every key under r. The caller holds the locks of the keys' shards.
+func (m *Memory) file(keys []Key, r *record, now time.Time) {
 	for _, key := range keys {
 		s := &m.shards[m.shardOf(key)]
 		m.sweep(s, now)
@@ -157,7 +192,6 @@ func (m *Memory) write(keys []Key, pin Pin, now time.Time) Pin {
 			m.evicted.Add(1)
 		}
 	}
-	return stored
 }
 
 // rewritten returns the live session that pin continues, or nil. The caller holds the locks of the keys' shards.

@@ -427,11 +427,11 @@ services:
       - {name: v1, pods: %s}
       - {name: v2, pods: %s}
     rules:
-      - {name: eod, priority: 1, when: {path: {prefix: /teller/eod}}, then: {version: v2}}
+      - {name: eod, priority: 1, when: {any: [{path: {prefix: /teller/eod}}, {path: {is: /a/}}]}, then: {version: v2}}
 `, v1.static(), v2.static()))
 	for _, path := range []string{
 		"/", "/teller/eod", "/teller/eodx", "/teller/eod/", "/teller//eod", "/teller/./eod/x", "/teller/x/../eod", "/teller/%65od",
-		"/teller/eod?x=/a", "/x/../teller/eod", "/teller%2feod", "/Teller/eod", "/teller/eod/..", "/teller/eod/../../teller/eod/%E7%BD%91",
+		"/teller/eod?x=/a", "/x/../teller/eod", "/teller%2feod", "/Teller/eod", "/teller/eod/..", "/a", "/a/", "/a/.", "/a/b/..", "/a/b/%2e%2e", "/a/b/../", "/..", "/teller/eod/../../teller/eod/%E7%BD%91",
 	} {
 		connection, err := net.Dial("tcp", r.frontend)
 		require.NoError(t, err)

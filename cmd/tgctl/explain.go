@@ -329,8 +329,12 @@ func decodedPath(given string) (string, error) {
 		return "", usagef("--path %s cannot be decoded: %w; write a percent sign as %%25", given, err)
 	}
 	clean := path.Clean(decoded)
-	if strings.HasSuffix(decoded, "/") && clean != "/" {
-		clean += "/"
+	// A last element that is empty, "." or ".." names a folder.
+	switch last := decoded[strings.LastIndexByte(decoded, '/')+1:]; last {
+	case "", ".", "..":
+		if clean != "/" {
+			clean += "/"
+		}
 	}
 	return clean, nil
 }

@@ -167,6 +167,21 @@ func testMoveID(t *testing.T, f fixture) {
 	require.False(t, f.MoveID(id, "v3"), "it was idle for too long")
 }
 
+func testSession(t *testing.T, f fixture) {
+	f.put("v1", "9001/1", cookie("a"), teller("1"))
+	f.put("v2", "", cookie("b"))
+	got, ok := f.Session(f.idOf(t, cookie("a")))
+	require.True(t, ok)
+	require.Equal(t, "counter", got.Service)
+	require.Equal(t, "v1", got.Pin.Version)
+	require.Equal(t, []session.Key{cookie("a"), teller("1")}, got.Keys)
+	_, ok = f.Session("0123456789abcdef")
+	require.False(t, ok)
+	f.clock.Advance(time.Hour)
+	_, ok = f.Session(got.ID)
+	require.False(t, ok, "it was idle for too long")
+}
+
 func testCounts(t *testing.T, f fixture) {
 	f.put("v2", "", session.Key{Service: "loans", Attribute: "session", Value: "a"})
 	f.put("v1", "", cookie("a"), teller("1"))

@@ -20,12 +20,14 @@ type Pins interface {
 	Peek(keys []session.Key, out []session.Pin)
 	Claim(keys []session.Key, pin session.Pin) session.Pin
 	Put(keys []session.Key, pin session.Pin)
+	Swap(keys []session.Key, was, pin session.Pin) bool
 	End(keys []session.Key) int
 }
 
 // Ledger is what operators ask of a store.
 type Ledger interface {
 	Sessions(filter session.Filter, after string, limit int) (page []session.Session, next string, err error)
+	Session(id string) (session.Session, bool)
 	EndID(id string) bool
 	MoveID(id, version string) bool
 	Counts() []session.Count
@@ -81,6 +83,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) Store) {
 		{"the first claim wins", testClaim},
 		{"a claim for another subject wins", testClaimSubject},
 		{"one of many concurrent claims wins", testClaimRace},
+		{"a pin is swapped only for the one that was read", testSwap},
 		{"a key that is put again leaves its session", testRegroup},
 		{"the end of sessions", testEnd},
 		{"borrowed strings are copied", testBorrowed},
@@ -89,6 +92,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) Store) {
 		{"the ledger's cursor is checked", testCursor},
 		{"ending by ID", testEndID},
 		{"moving by ID", testMoveID},
+		{"finding by ID", testSession},
 		{"counts", testCounts},
 	}
 	for _, test := range tests {
@@ -331,4 +335,32 @@ func testBorrowed(t *testing.T, f fixture) {
 	require.Equal(t, "v1", found.Version)
 	require.Equal(t, "9001/0001", found.Subject)
 	require.Equal(t, "9001/3201", found.Branch)
+}
+
+func testSwap(t *testing.T, f fixture) {
+	was := f.pin("v1", "9001/1")
+	f.Put([]session.Key{cookie("a")}, was)
+	next := was
+	next.Version = "v2"
+	require.True(t, f.Swap([]session.Key{cookie("a"), teller("1")}, was, next), "and another key joins")
+	require.Equal(t, []string{"v2", "v2"}, f.versions(cookie("a"), teller("1")))
+	require.Len(t, f.all(t, session.Filter{}, 10), 1, "it is one session still")
+
+	require.False(t, f.Swap([]session.Key{cookie("a")}, was, was), "it has been moved to v2 meanwhile")
+	require.True(t, f.MoveID(f.idOf(t, cookie("a")), "v3"))
+	require.False(t, f.Swap([]session.Key{cookie("a")}, next, was), "an operator has moved it meanwhile")
+	require.Equal(t, []string{"v3", "v3"}, f.versions(cookie("a"), teller("1")))
+
+	next.Version = "v3"
+	other := next
+	other.Subject = "9001/2"
+	require.False(t, f.Swap([]session.Key{cookie("a")}, other, was), "another subject's pin")
+	require.True(t, f.Swap([]session.Key{cookie("new"), teller("1")}, next, next), "any of the keys may hold it")
+	f.End([]session.Key{teller("1")})
+	require.False(t, f.Swap([]session.Key{cookie("a"), teller("1"), cookie("new")}, next, next), "it has ended meanwhile")
+	require.Equal(t, []string{"", "", ""}, f.versions(cookie("a"), teller("1"), cookie("new")))
+
+	f.Put([]session.Key{cookie("b")}, was)
+	f.clock.Advance(time.Hour)
+	require.False(t, f.Swap([]session.Key{cookie("b")}, was, was), "it was idle for too long")
 }
