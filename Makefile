@@ -79,6 +79,11 @@ fuzz: ## run every fuzz test for FUZZTIME each
 fuzz-long: ## run every fuzz test for ten minutes each
 	@bash .ci/fuzz 10m
 
+.PHONY: rules-long
+rules-long: ## hold rules, index and analysis to the reference on many random documents (minutes)
+	TELLERGATE_DOCUMENTS=50000 $(GO) test ./rules -run 'TestIndexFinds|TestAgainstReference' -timeout 60m -v
+	TELLERGATE_DOCUMENTS=2000 $(GO) test ./rules -run 'TestAnalysisIsSound' -timeout 60m -v
+
 .PHONY: smoke
 smoke: build ## start what `make run` starts, walk the tour, stop
 	$(BIN)/quickstart --bin $(BIN) --frontend 127.0.0.1:0 --admin 127.0.0.1:0 --walk

@@ -409,7 +409,7 @@ func (g generator) standing() Standing {
 // TestAgainstReference compares the decision, its explanation and the warnings with the reference on random documents.
 func TestAgainstReference(t *testing.T) {
 	t.Parallel()
-	documents := 400
+	documents := manyTimes(t, 400)
 	if testing.Short() {
 		documents = 50
 	}
