@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"net/netip"
 	"strings"
 	"testing"
@@ -164,10 +165,16 @@ func TestWithoutCookie(t *testing.T) {
 		"middle": {"A=1; BRANCH=1;  B=2", "A=1;  B=2"},
 		"twice":  {"BRANCH=1; A=1; BRANCH=2", "A=1"},
 		"only":   {"BRANCH=1", ""},
+		"comma":  {"A=1, BRANCH=1;B=2", "A=1;B=2"},
+		"none":   {"A=BRANCH=1, X BRANCH=2;", "A=BRANCH=1, X BRANCH=2;"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			require.Equal(t, test.want, string(withoutCookie([]byte(test.line), "BRANCH")))
+			kept, found := withoutCrumbs([]byte(test.line), ";,", func(key []byte) bool {
+				return string(bytes.TrimSpace(key)) == "BRANCH"
+			})
+			require.Equal(t, test.want, strings.TrimLeft(string(kept), " "))
+			require.Equal(t, name != "none", found)
 		})
 	}
 }

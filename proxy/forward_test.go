@@ -42,11 +42,11 @@ func TestClaimsOfStrangersAreRemoved(t *testing.T) {
 	t.Parallel()
 	pod := record(t, plainAnswer)
 	g := start(t, strangers(), oneVersion(pod.listener.Addr().String()))
-	g.raw("GET /a?x=1&branch=0002&y=%20&br%61nch=3 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" +
+	g.raw("GET /a?x=1&branch=0002&y=%20&br%61nch=3&z=1;branch=0002 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" +
 		"X-Branch-Id: 0002\r\nX_Branch_Id: 0002\r\nx-branch_id: 0002\r\nX-Teller-Id: 7\r\nX-LEGAL-ENTITY: 9002\r\n" +
-		"Cookie: A=\"1;BRANCH=0002; JSESSIONID=ab cd\r\nX-Session-Id: s\r\n\r\n")
+		"Cookie: A=\"1;BRANCH=0002; JSESSIONID=ab cd, BRANCH=0002\r\nX-Session-Id: s\r\n\r\n")
 	request := pod.next(t)
-	require.True(t, strings.HasPrefix(request, "GET /a?x=1&y=%20 HTTP/1.1\r\n"), request)
+	require.True(t, strings.HasPrefix(request, "GET /a?x=1&y=%20&z=1 HTTP/1.1\r\n"), request)
 	lowered := strings.ToLower(request)
 	for _, gone := range []string{"branch", "x-teller", "entity", "0002", "9002"} {
 		require.NotContains(t, lowered, gone)

@@ -21,30 +21,16 @@ func (r *request) removeClaims() {
 		r.removeParameter(claim)
 	}
 	for _, claim := range r.terms.claimCookies {
-		if _, mentions := r.cookie(claim); mentions > 0 {
-			r.removeCookie(claim)
-		}
+		r.removeCookie(claim)
 	}
 }
 
 // removeParameter takes every mention of the named parameter out of r.rawQuery and r.target. What stays keeps its
-// bytes.
+// bytes. Some pods divide parameters at semicolons too, so a mention behind one goes as well.
 func (r *request) removeParameter(name string) {
-	if _, mentions := r.parameter(name); mentions == 0 {
+	kept, found := withoutCrumbs(r.rawQuery, "&;", func(key []byte) bool { return r.parameterIs(key, name) })
+	if !found {
 		return
-	}
-	var kept []byte // this is rare: the client is lying or misconfigured
-	for rest := r.rawQuery; len(rest) > 0; {
-		var crumb []byte
-		crumb, rest = cut(rest, '&')
-		key, _, _ := bytes.Cut(crumb, []byte{'='})
-		if r.parameterIs(key, name) {
-			continue
-		}
-		if len(kept) > 0 {
-			kept = append(kept, '&')
-		}
-		kept = append(kept, crumb...)
 	}
 	path, _ := cut(r.target, '?')
 	target := append([]byte(nil), path...)
@@ -54,33 +40,57 @@ func (r *request) removeParameter(name string) {
 	r.target, r.rawQuery = target, kept
 }
 
-// removeCookie takes every mention of the named cookie out of the request. The bytes of the other cookies are moved
-// within the header's own value, never printed anew; a line in which nothing is left goes.
-func (r *request) removeCookie(name string) {
-	for i := range r.fields {
-		if f := &r.fields[i]; equalFold(f.name, "Cookie") {
-			f.value = withoutCookie(f.value, name)
-			f.removed = f.removed || len(f.value) == 0
+// withoutCrumbs returns line, whose crumbs key=value are divided by any of separators, without those whose key is one to
+// remove, in memory of its own; found is false, and line itself is returned, if there is none. Crumbs that stay keep
+// the separator before them.
+func withoutCrumbs(line []byte, separators string, remove func(key []byte) bool) (kept []byte, found bool) {
+	for rest := line; len(rest) > 0; {
+		end := bytes.IndexAny(rest, separators)
+		if end < 0 {
+			end = len(rest)
 		}
+		if key, _, _ := bytes.Cut(rest[:end], []byte{'='}); remove(key) {
+			found = true
+			break
+		}
+		rest = rest[min(end+1, len(rest)):]
 	}
+	if !found {
+		return line, false
+	}
+	separator := -1 // before the crumb, in line
+	for separator < len(line) {
+		end := bytes.IndexAny(line[separator+1:], separators)
+		if end < 0 {
+			end = len(line)
+		} else {
+			end += separator + 1
+		}
+		crumb := line[separator+1 : end]
+		if key, _, _ := bytes.Cut(crumb, []byte{'='}); !remove(key) {
+			if len(kept) > 0 {
+				kept = append(kept, line[separator])
+			}
+			kept = append(kept, crumb...)
+		}
+		separator = end
+	}
+	return kept, true
 }
 
-// withoutCookie removes the named cookie from line in place and returns what is left.
-func withoutCookie(line []byte, name string) []byte {
-	kept := make([]byte, 0, len(line)) // this is rare: the client is lying or misconfigured
-	for rest := line; len(rest) > 0; {
-		var crumb []byte
-		crumb, rest = cut(rest, ';')
-		key, _, _ := bytes.Cut(crumb, []byte{'='})
-		if string(bytes.TrimSpace(key)) == name {
+// removeCookie takes every mention of the named cookie out of the request. The other cookies keep their bytes; a line in
+// which nothing is left goes. Some pods divide cookies at commas too, so a mention behind one goes as well.
+func (r *request) removeCookie(name string) {
+	for i := range r.fields {
+		f := &r.fields[i]
+		if f.removed || !equalFold(f.name, "Cookie") {
 			continue
 		}
-		if len(kept) > 0 {
-			kept = append(kept, ';')
-		} else {
-			crumb = bytes.TrimLeft(crumb, " ")
+		kept, found := withoutCrumbs(f.value, ";,", func(key []byte) bool { return string(bytes.TrimSpace(key)) == name })
+		if !found {
+			continue
 		}
-		kept = append(kept, crumb...)
+		f.value = bytes.TrimLeft(kept, " ")
+		f.removed = len(f.value) == 0
 	}
-	return line[:copy(line, kept)]
 }

@@ -345,8 +345,18 @@ func TestReload(t *testing.T) {
 	require.Equal(t, "0001", teller(), "a bad file changes nothing")
 	hangUp(strings.Replace(text, "rules: {path: ", "rules: {path: /nowhere", 1), "not reloaded")
 	require.Equal(t, "0001", teller(), "a change that needs a restart changes nothing")
+	rotated := filepath.Join(dir, "access.log.1")
+	require.NoError(t, os.Rename(filepath.Join(dir, "access.log"), rotated))
 	hangUp(strings.Replace(text, "trust: {identity: [127.0.0.0/8]}", "trust: {}", 1), "settings reloaded")
 	require.Empty(t, teller(), "nobody is trusted any more")
+	lines := func(file string) int {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		return strings.Count(string(text), "\n")
+	}
+	require.Eventually(t, func() bool {
+		return lines(filepath.Join(dir, "access.log")) > 0 && lines(filepath.Join(dir, "access.log"))+lines(rotated) == 4
+	}, patience, 5*time.Millisecond, "the request that came since is in the new access log, and none is lost")
 }
 
 func TestTerminationLosesNoRequest(t *testing.T) {

@@ -37,6 +37,7 @@ type gateway struct {
 	proxy        *proxy.Proxy
 	loop         *live.Loop
 	admin        *admin.Server
+	accessLog    *logFile    // nil if it goes elsewhere
 	closers      []io.Closer // in the order of opening
 }
 
@@ -240,10 +241,11 @@ func (g *gateway) openAccessLog(settings config.AccessLog, stdout, stderr io.Wri
 	case "stderr":
 		return stderr, nil
 	}
-	f, err := os.OpenFile(settings.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	f, err := openLogFile(settings.Path)
 	if err != nil {
-		return nil, fmt.Errorf("opening the access log (setting accessLog.path): %w", err)
+		return nil, err
 	}
+	g.accessLog = f
 	g.closers = append(g.closers, f)
 	return f, nil
 }

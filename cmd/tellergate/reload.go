@@ -9,7 +9,7 @@ import (
 	"tellergate/internal/problem"
 )
 
-// reload reads the settings again and applies them, or logs everything that is in the way and changes nothing.
+// reload opens the access log anew, whatever else comes of it, reads the settings again and applies them, or logs everything that is in the way and changes nothing.
 func (g *gateway) reload() {
 	refuse := func(err error) {
 		var list problem.List
@@ -20,6 +20,11 @@ func (g *gateway) reload() {
 		for _, p := range list {
 			g.log.Error("the settings were not reloaded; nothing has changed",
 				zap.String("settings", name(g.settingsFile)), zap.Stringer("problem", p))
+		}
+	}
+	if g.accessLog != nil {
+		if err := g.accessLog.Reopen(); err != nil {
+			g.log.Error("the access log goes on in the file it had", zap.Error(err))
 		}
 	}
 	next, err := config.Load(g.settingsFile)
