@@ -105,7 +105,7 @@ func (r *request) refuse(no *refusal) (again bool) {
 		return false
 	}
 	r.upload.answering()
-	again = r.keepAlive && !no.closing && r.upload.finish() && !r.p.draining.Load()
+	again = r.keepAlive && !no.closing && r.bodyTaken() && !r.p.draining.Load()
 	b := appendStatus(r.out[:0], no.status, nil)
 	if no.status == 503 {
 		b = append(b, "Retry-After: 1\r\n"...)
@@ -179,6 +179,6 @@ func (r *request) health() (again bool) {
 	case !r.ready():
 		status, body = 503, "{\"status\":\"not ready\"}\n"
 	}
-	again = r.keepAlive && r.upload.finish() && !r.p.draining.Load()
+	again = r.keepAlive && r.bodyTaken() && !r.p.draining.Load()
 	return r.respond(appendStatus(r.out[:0], status, nil), []byte(body), again)
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 
 	"tellergate/proxy/http1"
@@ -22,7 +23,7 @@ func (r *request) reply() (again bool) {
 	if whole {
 		length = int64(len(body))
 	}
-	again = r.keepAlive && x.Sent() && r.upload.finish() && !r.p.draining.Load()
+	again = r.keepAlive && x.Sent() && r.bodyTaken() && !r.p.draining.Load()
 	coding := length
 	if length < 0 {
 		if coding = http1.Chunked; r.minor == 0 {
@@ -40,6 +41,15 @@ func (r *request) reply() (again bool) {
 		}
 		r.bytesOut, r.whole = length, true
 		return again
+	}
+	if length > 0 {
+		// What has come of the body leaves with the header; Read does not wait for it.
+		if n := min(x.AtHand(), largePiece); n > 0 {
+			b = slices.Grow(b, n)
+			n, _ = x.Read(b[len(b) : len(b)+n])
+			b = b[:len(b)+n]
+			r.bytesOut = int64(n)
+		}
 	}
 	r.out = b
 	// The header does not wait for the body: an event stream's reader needs it even if no event comes for long.

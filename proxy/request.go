@@ -64,9 +64,10 @@ type request struct {
 	out      []byte // what the client is sent
 	upload   upload
 	exchange upstream.Exchange
-	open     bool // exchange has to be closed
-	begun    bool // bytes of the final answer have been sent
-	status   int  // of the answer
+	relay    func(*upstream.Answer) error // interim, bound once
+	open     bool                         // exchange has to be closed
+	begun    bool                         // bytes of the final answer have been sent
+	status   int                          // of the answer
 	bytesOut int64
 	whole    bool         // the answer was sent to its end
 	line     []byte       // of the access log; empty while there is none to write
@@ -77,6 +78,7 @@ func newRequest(p *Proxy) *request {
 	r := &request{p: p, plain: make([]string, p.schema.Len()), batch: p.access.batch()}
 	r.query.Attributes = make([]string, p.schema.Len())
 	r.query.Headers = r
+	r.relay = r.interim
 	return r
 }
 
@@ -101,6 +103,7 @@ func (r *request) handle(block []byte, no *refusal) (again bool) {
 	if no == nil || no == &malformedHost {
 		// A load balancer polls with what it can say: HTTP/1.0 without a Host, often.
 		if r.query.Path == r.frontend.healthPath && len(r.query.Path) > 0 {
+			r.keepAlive = r.keepAlive && no == nil // else nobody has looked at its body
 			again = r.health()
 			r.release()
 			return again || r.leave(c)
@@ -229,7 +232,7 @@ func (r *request) send() *refusal {
 		x.Stream = &r.upload
 	}
 	if r.minor == 1 {
-		x.Interim = r.interim
+		x.Interim = r.relay
 	}
 	for again := false; ; again = true {
 		x.Pinned = r.standing.Pinned != "" && r.pin.Version == r.decision.Version.Name()
@@ -243,7 +246,7 @@ func (r *request) send() *refusal {
 		}
 		r.conn.unwatch()
 		unsent := errors.Is(err, upstream.ErrNotConnected) || errors.Is(err, upstream.ErrNoEndpoint)
-		if unsent && !again && x.Stream == nil {
+		if unsent && !again {
 			no, ok := r.decideAgain()
 			if ok {
 				x.Head = x.Head[:len(x.Head)-len(x.Body)]
@@ -315,6 +318,7 @@ func (r *request) recover(again *bool) {
 	}
 	r.refuse(&internalError)
 	r.count()
+	r.conn.linger()
 }
 
 // panicked counts and logs a panic of one request.

@@ -70,6 +70,13 @@ func requestLines() []rawCase {
 		bad("9112-3.2.4 asterisk of GET", "GET * HTTP/1.1|Host: a||"),
 		bad("9112-3.2.4 two asterisks", "OPTIONS ** HTTP/1.1|Host: a||"),
 		{name: "9110-9.3.8 TRACE", send: "TRACE / HTTP/1.1|Host: a|X-Request-Id: $||", want: "=method_not_allowed"},
+		{name: "9110-9.3.8 TRACE with a body", send: "TRACE / HTTP/1.1|Host: a|X-Request-Id: $|Content-Length: 44||GET /evil HTTP/1.1|Host: a|X-Evil: 123||",
+			want: "=method_not_allowed", ends: true},
+		{name: "9110-9.3.8 TRACE with a chunked body", send: "TRACE / HTTP/1.1|Host: a|X-Request-Id: $|Transfer-Encoding: chunked||0||",
+			want: "=method_not_allowed", ends: true},
+		{name: "9112-3.2 health without Host but with a body", want: "HTTP/1.1 200 OK|Content-Type: application/json; charset=utf-8|" +
+			"Content-Length: 16|Connection: close||{\"status\":\"ok\"}\n", ends: true,
+			send: "POST /-/lb HTTP/1.0|Connection: keep-alive|Content-Length: 44||GET /evil HTTP/1.1|Host: a|X-Evil: 123||"},
 		{name: "9112-3 preface of HTTP/2", send: "PRI * HTTP/2.0||SM||", want: "=version_not_supported"},
 	}
 	for _, version := range []string{"HTTP/1.2", "HTTP/1.9", "HTTP/2.0", "HTTP/3.0", "HTTP/0.9", "HTTP/9.9"} {

@@ -52,7 +52,13 @@ func (t *tunnel) run(waiting []byte) (up, down int64) {
 	ended := make(chan struct{})
 	var watching, carrying sync.WaitGroup
 	watching.Go(func() { t.watch(ended) })
+	var panicked any
 	carrying.Go(func() {
+		defer func() {
+			if panicked = recover(); panicked != nil {
+				t.abort()
+			}
+		}()
 		if len(waiting) > 0 {
 			if _, err := t.pod.Write(waiting); err != nil {
 				t.abort()
@@ -61,10 +67,15 @@ func (t *tunnel) run(waiting []byte) (up, down int64) {
 		}
 		up = int64(len(waiting)) + t.carry(t.pod, t.client)
 	})
+	defer func() {
+		close(ended)
+		watching.Wait()
+	}()
 	down = t.carry(t.client, t.pod)
 	carrying.Wait()
-	close(ended)
-	watching.Wait()
+	if panicked != nil {
+		panic(panicked) // in the goroutine of the request, which knows what to do with one
+	}
 	return up, down
 }
 

@@ -152,12 +152,17 @@ func (u *upload) Stop() {
 	_ = u.conn.net.SetReadDeadline(past)
 }
 
-// finish takes what is left of a body that has come whole already, and reports whether the connection stands at the
-// beginning of the next request.
-func (u *upload) finish() bool {
-	if u.conn == nil {
-		return true
+// bodyTaken reports whether the connection stands at the beginning of the next request: there is no body, or all of it
+// has been taken. What was refused before its body was looked at has to have none.
+func (r *request) bodyTaken() bool {
+	if r.upload.conn == nil {
+		return r.framing.length == 0
 	}
+	return r.upload.finish()
+}
+
+// finish takes what is left of a body that has come whole already, and reports whether nothing is left.
+func (u *upload) finish() bool {
 	if u.stopped.Load() || u.err != nil {
 		return false
 	}

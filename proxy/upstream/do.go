@@ -178,4 +178,5 @@ func (x *Exchange) abandon(c *conn) {
 	x.detach()
 	x.upload.join(c)
 	c.end(false)
+	x.upload.rethrow()
 }

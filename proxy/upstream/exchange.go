@@ -53,10 +53,18 @@ func (x *Exchange) Read(p []byte) (int, error) {
 
 // Whole returns the answer's body if all of it has come already, valid until Close.
 func (x *Exchange) Whole() (body []byte, ok bool) {
-	if x.upload.running {
+	if !x.Sent() {
 		return nil, false
 	}
 	return x.body.Whole()
+}
+
+// AtHand returns how many bytes Read has without waiting, at the least, where the answer's length is known.
+func (x *Exchange) AtHand() int {
+	if x.Answer.Length <= 0 || !x.Sent() {
+		return 0
+	}
+	return len(x.conn.reader.Buffered())
 }
 
 // Ended reports whether the answer's body has been read to its end.
@@ -66,7 +74,9 @@ func (x *Exchange) Ended() bool { return x.body.Ended() }
 func (x *Exchange) Trailer() []byte { return x.body.Trailer }
 
 // Sent reports whether all of the request has been sent. While it has not, the client may still be sending.
-func (x *Exchange) Sent() bool { return !x.upload.running || x.upload.ended() }
+func (x *Exchange) Sent() bool {
+	return !x.upload.running || x.upload.ended() || x.upload.ending.Load() && x.upload.soon()
+}
 
 // Tunnel returns the connection to a pod that has answered 101, and what it has sent already after that answer. It is
 // the caller's until Close, which closes it.
@@ -84,7 +94,8 @@ func (x *Exchange) Close() {
 	}
 	whole := x.upload.join(c)
 	c.end(whole && x.keep && x.body.Ended() && !x.cancelled.Load())
-	x.body = http1.Body{}
+	x.body = http1.Body{Trailer: x.body.Trailer[:0]}
+	x.upload.rethrow()
 }
 
 // An upload sends a streamed body to the pod in a goroutine of its own, so that the answer is read meanwhile: a pod may
@@ -93,21 +104,29 @@ type upload struct {
 	running  bool // started and not joined
 	stream   Stream
 	answered atomic.Bool   // the final answer's header has come
+	ending   atomic.Bool   // the last piece is being written
 	done     chan struct{} // closed at its end
 	err      error         // of the client, once done is closed
 	whole    bool          // all was sent, once done is closed
+	panicked any           // what a panic in it was about, once done is closed
 }
 
 // start begins to send what follows the head. Until it has ended, nothing but the client's own time bounds the wait for
 // an answer: a pod may take all of the body before it says a word.
 func (x *Exchange) start(c *conn, timeout time.Duration) {
 	u := &x.upload
-	u.running, u.stream, u.done, u.err, u.whole = true, x.Stream, make(chan struct{}), nil, false
+	u.running, u.stream, u.done, u.err, u.whole, u.panicked = true, x.Stream, make(chan struct{}), nil, false, nil
 	u.answered.Store(false)
+	u.ending.Store(false)
 	x.deadline(c, time.Time{})
 	go func() {
 		defer close(u.done)
-		u.whole, u.err = send(c, u.stream, x.Length, timeout)
+		defer func() {
+			if u.panicked = recover(); u.panicked != nil {
+				c.net.SetReadDeadline(past)
+			}
+		}()
+		u.whole, u.err = send(c, u.stream, x.Length, timeout, &u.ending)
 		switch {
 		case u.err != nil:
 			c.net.SetReadDeadline(past) // the answer is of no interest any more
@@ -125,6 +144,18 @@ func (x *Exchange) deadline(c *conn, until time.Time) {
 	c.net.SetReadDeadline(until)
 	if x.cancelled.Load() {
 		c.net.SetDeadline(past)
+	}
+}
+
+// soon waits a moment for the end: a pod's answer may be here before the goroutine that sent the last piece says so.
+func (u *upload) soon() bool {
+	moment := time.NewTimer(20 * time.Millisecond)
+	defer moment.Stop()
+	select {
+	case <-u.done:
+		return true
+	case <-moment.C:
+		return false
 	}
 }
 
@@ -152,8 +183,17 @@ func (u *upload) join(c *conn) bool {
 	return u.whole
 }
 
+// rethrow makes a panic of the upload one of the goroutine that joined it, which knows what to do with one.
+func (u *upload) rethrow() {
+	if failure := u.panicked; failure != nil {
+		u.panicked = nil
+		panic(failure)
+	}
+}
+
 // send carries the stream to the pod in pieces. The error is the client's; if the pod does not read on, whole is false.
-func send(c *conn, stream Stream, length int64, timeout time.Duration) (whole bool, err error) {
+// It sets ending before the last piece.
+func send(c *conn, stream Stream, length int64, timeout time.Duration, ending *atomic.Bool) (whole bool, err error) {
 	for left := length; left != 0; {
 		if err := stream.Wait(); err != nil {
 			return false, err
@@ -171,6 +211,9 @@ func send(c *conn, stream Stream, length int64, timeout time.Duration) (whole bo
 			err = nil
 		} else if err == io.EOF && left == 0 {
 			err = nil
+		}
+		if left == 0 {
+			ending.Store(true)
 		}
 		sent := len(out) == 0 || c.push(out, timeout)
 		http1.Recycle(buffer)
