@@ -57,8 +57,8 @@ func TestContinueIsOursAndComesAfterTheDecision(t *testing.T) {
 	// Who is refused is not told to go on: neither by the rules nor because nobody can be reached.
 	unreachable := start(t, settings(), oneVersion(dead(t)))
 	for want, lines := range map[string]string{
-		"HTTP/1.1 400 Bad Request": "X-Branch-Id: 1\r\nX-Branch-Id: 2\r\n",
-		"HTTP/1.1 502 Bad Gateway": "",
+		"HTTP/1.1 400 Bad Request":         "X-Branch-Id: 1\r\nX-Branch-Id: 2\r\n",
+		"HTTP/1.1 503 Service Unavailable": "",
 	} {
 		c := unreachable.dialRaw()
 		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\n%sExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n", lines)
