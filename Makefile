@@ -14,7 +14,13 @@ BENCHTIME   ?= 1s
 PACKAGES    ?= ./...
 
 # What the tests need besides Go. Installed by `make deps` where the machine lacks it; what measuring needs, by `make bench`.
-DEBIAN_PACKAGES := curl procps
+DEBIAN_PACKAGES := curl procps etcd-server iproute2 util-linux
+
+# The Kubernetes API server and controllers that tests run against: built once, kept outside the tree.
+KUBE_VERSION    := v1.35.0
+TELLERGATE_CACHE ?= $(HOME)/.cache/tellergate
+KUBE            := $(TELLERGATE_CACHE)/kube-$(KUBE_VERSION)
+export TELLERGATE_CACHE
 
 .DEFAULT_GOAL := help
 
@@ -38,9 +44,32 @@ deps: ## install the Debian packages that the tests need
 		echo "installing$$missing"; $$sudo apt-get update -qq; $$sudo apt-get install -y -qq $$missing >/dev/null; \
 	fi
 
+.PHONY: kube
+kube: $(KUBE)/kube-controller-manager ## build the Kubernetes API server that tests need into TELLERGATE_CACHE (minutes, once)
+
+$(KUBE)/kube-controller-manager:
+	mkdir -p $(KUBE)
+	@echo "building the Kubernetes API server $(KUBE_VERSION) and its controllers, once: some minutes"
+	cd internal/kubetest/kube && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(KUBE)/new/ \
+		k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-controller-manager
+	mv $(KUBE)/new/kube-apiserver $(KUBE)/new/kube-controller-manager $(KUBE)/
+	rmdir $(KUBE)/new
+
+.PHONY: doctor
+doctor: ## say what of the tests' needs this machine has
+	@for p in etcd ip unshare curl; do command -v $$p >/dev/null && echo "ok       $$p" || echo "missing  $$p: make deps"; done
+	@for p in kube-apiserver kube-controller-manager; do \
+		[ -x $(KUBE)/$$p ] && echo "ok       $$p $(KUBE_VERSION)" || echo "missing  $$p $(KUBE_VERSION): make kube"; done
+	@unshare $$([ $$(id -u) -eq 0 ] || echo -r) -n ip link set lo up 2>/dev/null && echo "ok       network namespaces" \
+		|| echo "missing  network namespaces: run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone)"
+
 .PHONY: test
-test: deps ## run every test with the race detector, shuffled
+test: deps kube ## run every test with the race detector, shuffled
 	$(GO) test -race -shuffle=on -timeout 20m $(PACKAGES)
+
+.PHONY: test-faults
+test-faults: deps kube ## the long forms: API server away for two minutes, 100,000 requests through each rolling update
+	TELLERGATE_LONG=1 $(GO) test -count=1 -timeout 60m -v ./internal/kubetest
 
 .PHONY: check
 check: ## what CI runs: formatting, vet, staticcheck, generated files, tests, short fuzzing, smoke run

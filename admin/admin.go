@@ -88,6 +88,8 @@ type Options struct {
 
 	// Ready says what keeps the replica from being ready, one sentence each; none means ready.
 	Ready func() []string
+	// Notes says what operators should know even so, one sentence each; nil: nothing.
+	Notes func() []string
 	// Metrics serves /metrics.
 	Metrics http.Handler
 	Log     *zap.Logger

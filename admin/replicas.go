@@ -56,5 +56,8 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	body := api.Readiness{Ready: len(missing) == 0, Missing: missing, Notes: []string{sessionsNote}}
+	if s.Notes != nil {
+		body.Notes = append(body.Notes, s.Notes()...)
+	}
 	_ = json.NewEncoder(w).Encode(body) // a caller that has gone away is no fault of ours
 }

@@ -18,6 +18,7 @@ type Settings struct {
 	Testers   Testers
 	Sessions  Sessions
 	Rules     Rules
+	Discovery Discovery
 	Admin     Admin
 	AccessLog AccessLog
 	Upstream  Upstream
@@ -124,6 +125,26 @@ type SessionsMemory struct {
 type Rules struct {
 	Store string `yaml:"store"` // file
 	Path  string `yaml:"path"`  // directory, relative to the working directory; default ./data
+}
+
+// Discovery says where pods are found besides static addresses.
+type Discovery struct {
+	Kubernetes *Kubernetes `yaml:"kubernetes"` // nil: versions cannot name Kubernetes Services
+}
+
+// The values of Kubernetes.Source.
+const (
+	SourceEndpointSlices = "endpointslices"
+	SourceEndpoints      = "endpoints"
+)
+
+// Kubernetes is how the API server of the cluster is asked for pods.
+type Kubernetes struct {
+	Kubeconfig string        `yaml:"kubeconfig"` // file; empty: the service account of tellergate's own pod
+	Source     string        `yaml:"source"`     // endpointslices (default) or endpoints
+	Namespaces []string      `yaml:"namespaces"` // that rules may name; empty: every one
+	HoldEmpty  time.Duration `yaml:"holdEmpty"`  // 30s a list that empties a pod set is not believed
+	Cache      string        `yaml:"cache"`      // file of the last known pods; default ./data/pods.cache, "off" for none
 }
 
 // Admin is the listener of the admin API.

@@ -162,6 +162,10 @@ func TestNeedsRestart(t *testing.T) {
 			func(s *Settings) { slices.Reverse(s.Frontends) },
 		},
 		{
+			`discovery.kubernetes: it runs with false and the settings say true`,
+			func(s *Settings) { s.Discovery.Kubernetes = &Kubernetes{} },
+		},
+		{
 			`frontends[counter].address: it runs with 10.1.2.3:8080 and the settings say 10.1.2.4:80`,
 			func(s *Settings) { s.Frontends[0].Address = netip.MustParseAddrPort("10.1.2.4:80") },
 		},

@@ -61,6 +61,7 @@ func parse(text []byte, dir string) (*Settings, error) {
 		Testers:   Testers{From: prefixes(written.Testers.From), Header: written.Testers.Header},
 		Sessions:  written.Sessions,
 		Rules:     written.Rules,
+		Discovery: written.Discovery,
 		Admin:     Admin{Address: netip.AddrPort(written.Admin.Address)},
 		AccessLog: written.AccessLog,
 		Upstream:  written.Upstream,
@@ -218,6 +219,9 @@ func (c *checker) settings(s *Settings) {
 	if s.Rules.Path == "" {
 		c.fault("rules.path", "the path is empty", "name a directory")
 	}
+	if k := s.Discovery.Kubernetes; k != nil {
+		c.kubernetes("discovery.kubernetes", k)
+	}
 	at := s.Admin.Address
 	if !at.Addr().IsLoopback() {
 		c.fault("admin.address", fmt.Sprintf("%s is not a loopback address", at),
@@ -245,5 +249,22 @@ func (c *checker) settings(s *Settings) {
 	case "debug", "info", "warn", "error":
 	default:
 		c.fault("log.level", fmt.Sprintf("there is no level %q", s.Log.Level), "write debug, info, warn or error")
+	}
+}
+
+func (c *checker) kubernetes(path string, k *Kubernetes) {
+	if k.Source != SourceEndpointSlices && k.Source != SourceEndpoints {
+		c.fault(path+".source", fmt.Sprintf("there is no source %q", k.Source),
+			"write endpointslices, or endpoints for clusters older than Kubernetes 1.21")
+	}
+	for i, name := range k.Namespaces {
+		if !isToken(name) || name != strings.ToLower(name) {
+			c.fault(fmt.Sprintf("%s.namespaces[%d]", path, i), fmt.Sprintf("%q is not the name of a namespace", name),
+				"write lower-case letters, digits and -")
+		}
+	}
+	c.duration(path+".holdEmpty", k.HoldEmpty, 0)
+	if k.Cache == "" {
+		c.fault(path+".cache", "the path is empty", "name a file, or write off")
 	}
 }

@@ -28,6 +28,7 @@ func NeedsRestart(running, next *Settings) problem.List {
 	d.identity(running.Identity, next.Identity)
 	d.add("sessions", running.Sessions, next.Sessions)
 	d.add("rules", running.Rules, next.Rules)
+	d.kubernetes(running.Discovery.Kubernetes, next.Discovery.Kubernetes)
 	d.add("admin.address", running.Admin.Address, next.Admin.Address)
 	log := running.AccessLog
 	log.Mask = next.AccessLog.Mask
@@ -66,6 +67,16 @@ func (d *differences) identity(running, next Identity) {
 		d.add(path+".within", a.Within, next[i].Within)
 		d.add(path+".default", a.Default, next[i].Default)
 		d.add(path+".claim", a.Claim, next[i].Claim)
+	}
+}
+
+func (d *differences) kubernetes(running, next *Kubernetes) {
+	const path = "discovery.kubernetes"
+	switch {
+	case running != nil && next != nil:
+		d.add(path, *running, *next)
+	case running != nil || next != nil:
+		d.add(path, running != nil, next != nil)
 	}
 }
 

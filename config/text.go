@@ -16,6 +16,7 @@ type settingsText struct {
 	Testers   testersText    `yaml:"testers"`
 	Sessions  Sessions       `yaml:"sessions"`
 	Rules     Rules          `yaml:"rules"`
+	Discovery Discovery      `yaml:"discovery"`
 	Admin     adminText      `yaml:"admin"`
 	AccessLog AccessLog      `yaml:"accessLog"`
 	Upstream  Upstream       `yaml:"upstream"`
@@ -176,4 +177,9 @@ func (f *frontendText) SetDefaults() {
 			BodyRate: 64, TunnelIdle: 10 * time.Minute, Connections: 100_000,
 		},
 	}
+}
+
+// SetDefaults gives the values of a discovery.kubernetes that says nothing.
+func (k *Kubernetes) SetDefaults() {
+	*k = Kubernetes{Source: SourceEndpointSlices, HoldEmpty: 30 * time.Second, Cache: "./data/pods.cache"}
 }

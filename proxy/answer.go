@@ -176,7 +176,7 @@ func (r *request) health() (again bool) {
 	switch {
 	case r.p.draining.Load():
 		status, body = 503, "{\"status\":\"draining\"}\n"
-	case !r.ready():
+	case !r.ready() || !r.p.ready():
 		status, body = 503, "{\"status\":\"not ready\"}\n"
 	}
 	again = r.keepAlive && r.bodyTaken() && !r.p.draining.Load()

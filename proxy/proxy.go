@@ -36,7 +36,7 @@ type Pins interface {
 	End(keys []session.Key) int
 }
 
-// Options is what a Proxy is made of. All fields but AccessLog and Now are required.
+// Options is what a Proxy is made of. All fields but AccessLog, Ready and Now are required.
 type Options struct {
 	Settings *config.Settings
 	Schema   *rules.Schema
@@ -47,6 +47,7 @@ type Options struct {
 	Log       *zap.Logger
 	Metrics   prometheus.Registerer
 	AccessLog io.Writer        // nil: no access log
+	Ready     func() bool      // whether health may answer 200, once there are rules; nil: it may
 	Now       func() time.Time // nil: time.Now
 }
 
@@ -58,6 +59,7 @@ type Proxy struct {
 	podSet  func(*rules.CompiledVersion) (*discovery.PodSet, error)
 	log     *zap.Logger
 	now     func() time.Time
+	ready   func() bool
 	metrics *metrics
 	access  *accessLog // nil: off
 
@@ -89,6 +91,9 @@ func New(o Options) (*Proxy, error) {
 
 		abandonUnsafe: o.Settings.Upstream.AbandonUnsafe,
 		groups:        make(map[*discovery.PodSet]*upstream.Group),
+	}
+	if p.ready = o.Ready; p.ready == nil {
+		p.ready = func() bool { return true }
 	}
 	if p.now == nil {
 		p.now = time.Now

@@ -168,6 +168,10 @@ func (c *compiler) kubernetes(at string, k *KubernetesPods) {
 	if !c.in.Schema.kubernetes {
 		c.fault(at, "write static addresses", "this replica does not watch Kubernetes")
 	}
+	if in := c.in.Schema.namespaces; len(in) > 0 && !slices.Contains(in, k.Namespace) {
+		c.fault(at+".namespace", "name one of them, or add it to discovery.kubernetes.namespaces",
+			"the settings let rules find pods in %s only, not in %q", strings.Join(in, ", "), k.Namespace)
+	}
 	for _, field := range [...]struct{ name, value, example string }{
 		{"namespace", k.Namespace, "bank"},
 		{"service", k.Service, "counter-v1"},

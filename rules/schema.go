@@ -28,6 +28,7 @@ type Schema struct {
 	index      map[string]int
 	frontends  []string
 	kubernetes bool
+	namespaces []string // that pods.kubernetes may name; none: every one
 }
 
 // NewSchema copies its arguments. The attributes must have been validated by package config: names are unique, Within
@@ -44,6 +45,14 @@ func NewSchema(attributes []Attribute, frontends []string, kubernetes bool) *Sch
 		s.index[a.Name] = i
 	}
 	return s
+}
+
+// InNamespaces returns a schema under which pods.kubernetes may name these namespaces only, or every one if there are
+// none.
+func (s *Schema) InNamespaces(names []string) *Schema {
+	narrowed := *s
+	narrowed.namespaces = append([]string(nil), names...)
+	return &narrowed
 }
 
 // Len returns the number of attributes; Query.Attributes has this length.

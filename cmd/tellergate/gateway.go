@@ -33,6 +33,7 @@ type gateway struct {
 	settings     *config.Settings // replaced by reload; touched by the signal loop only
 	log          *zap.Logger
 	store        *file.Store
+	pods         *podSource
 	pool         *upstream.Pool
 	proxy        *proxy.Proxy
 	loop         *live.Loop
@@ -82,6 +83,10 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 			zap.Stringer("recovery", recovery))
 	}
 
+	if g.pods, err = newPodSource(settings.Discovery.Kubernetes, log); err != nil {
+		return nil, err
+	}
+
 	metrics := prometheus.NewRegistry()
 	schema := schemaOf(settings)
 	pins := session.NewMemory(settings.Sessions.Memory.Entries, nil)
@@ -92,13 +97,16 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		PerEndpoint:     settings.Upstream.PerEndpoint,
 	})
 	g.proxy, err = proxy.New(proxy.Options{
-		Settings: settings, Schema: schema, Pins: pins, Pool: g.pool, PodSet: podSet,
+		Settings: settings, Schema: schema, Pins: pins, Pool: g.pool, PodSet: g.pods.podSet, Ready: func() bool { return len(g.missing()) == 0 },
 		Log: log, Metrics: metrics, AccessLog: accessLog,
 	})
 	if err != nil {
 		return nil, err
 	}
 	gauges := newGauges(metrics, pins)
+	if g.pods.kubernetes != nil {
+		metrics.MustRegister(kubernetesCollector{g.pods.kubernetes})
+	}
 	reader := content.NewReader(g.store)
 	g.loop = live.New(g.store, reader, schema, g.publish)
 	g.loop.Observe(func(s live.Status) {
@@ -116,6 +124,7 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		Ledger:   pins,
 		Pods:     pods{g.proxy},
 		Ready:    g.missing,
+		Notes:    g.pods.notes,
 		Metrics:  promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}),
 		Log:      log,
 		Replica:  hostname(),
@@ -139,7 +148,7 @@ func (g *gateway) serve(signals <-chan os.Signal) error {
 	rest, endRest := context.WithCancel(context.Background())
 	defer endRest()
 	group, rest := errgroup.WithContext(rest)
-	for _, part := range []func(context.Context) error{g.pool.Run, g.loop.Run, g.admin.Run} {
+	for _, part := range []func(context.Context) error{g.pool.Run, g.pods.run, g.loop.Run, g.admin.Run} {
 		group.Go(func() error {
 			if err := part(rest); !errors.Is(err, context.Canceled) {
 				return err
@@ -187,7 +196,7 @@ func (g *gateway) serveFrontends(rest context.Context, signals <-chan os.Signal)
 
 // publish is the last step of every rule change.
 func (g *gateway) publish(generation *live.Generation) error {
-	return g.proxy.Publish(generation.Rules, generation.Revision.Seq)
+	return g.pods.during(func() error { return g.proxy.Publish(generation.Rules, generation.Revision.Seq) })
 }
 
 // missing says what keeps the replica from being ready; nothing if it is.
@@ -195,7 +204,7 @@ func (g *gateway) missing() []string {
 	status := g.loop.Status()
 	switch {
 	case status.Applied > 0:
-		return nil
+		return g.pods.missing()
 	case status.Failing != "":
 		return []string{"the rules could not be applied: " + status.Failing}
 	default:
@@ -279,7 +288,12 @@ func schemaOf(settings *config.Settings) *rules.Schema {
 	for i, f := range settings.Frontends {
 		frontends[i] = f.Name
 	}
-	return rules.NewSchema(attributes, frontends, false)
+	kubernetes := settings.Discovery.Kubernetes
+	schema := rules.NewSchema(attributes, frontends, kubernetes != nil)
+	if kubernetes != nil {
+		schema = schema.InNamespaces(kubernetes.Namespaces)
+	}
+	return schema
 }
 
 // defaultsOf returns the value of each attribute that has one where no source answers.

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"tellergate/discovery/kubernetes"
 	"tellergate/internal/build"
 	"tellergate/internal/live"
 	"tellergate/session"
@@ -74,4 +75,63 @@ func (c *sessionCollector) Collect(out chan<- prometheus.Metric) {
 	kept, evicted := c.pins.Keys()
 	out <- prometheus.MustNewConstMetric(pinKeysDesc, prometheus.GaugeValue, float64(kept))
 	out <- prometheus.MustNewConstMetric(pinEvictedDesc, prometheus.CounterValue, float64(evicted))
+}
+
+// A kubernetesCollector tells how fresh the pods of Kubernetes are, when somebody scrapes.
+type kubernetesCollector struct{ source *kubernetes.Source }
+
+func kubernetesDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("tellergate_kubernetes_"+name, help, nil, nil)
+}
+
+var (
+	kubeReferences = kubernetesDesc("references", "Services, ports and labels that rules name and that are followed.")
+	kubeEndpoints  = kubernetesDesc("endpoints", "Endpoints in the pod sets of all references.")
+	kubeUnknown    = kubernetesDesc("unknown", "References whose pods have never been read.")
+	kubeStale      = kubernetesDesc("stale", "References whose changes do not arrive: their pods are the last known ones.")
+	kubeStaleSince = kubernetesDesc("stale_since_timestamp_seconds", "Since when the longest stale one is; 0 if none is.")
+	kubeTruncated  = kubernetesDesc("over_capacity", "Legacy Endpoints objects that do not name every pod of their service.")
+	kubeRefused    = kubernetesDesc("refused", "Slices and addresses left out because they cannot be used, such as host names.")
+	kubeEvents     = kubernetesDesc("events_total", "Changes received from the API server.")
+	kubeLists      = kubernetesDesc("lists_total", "Whole lists read from the API server.")
+	kubeFailures   = kubernetesDesc("failures_total", "Lists and watches that failed.")
+	kubeHeld       = kubernetesDesc("held_total", "Lists that emptied a pod set and were held back for discovery.kubernetes.holdEmpty.")
+	kubeChanges    = kubernetesDesc("changes_total", "Pod sets published.")
+)
+
+// Describe implements prometheus.Collector.
+func (c kubernetesCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		kubeReferences, kubeEndpoints, kubeUnknown, kubeStale, kubeStaleSince, kubeTruncated, kubeRefused,
+		kubeEvents, kubeLists, kubeFailures, kubeHeld, kubeChanges,
+	} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c kubernetesCollector) Collect(out chan<- prometheus.Metric) {
+	s := c.source.Status()
+	since := 0.0
+	if !s.StaleSince.IsZero() {
+		since = float64(s.StaleSince.UnixMilli()) / 1000
+	}
+	gauge := func(d *prometheus.Desc, v float64) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	}
+	counter := func(d *prometheus.Desc, v uint64) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	}
+	gauge(kubeReferences, float64(s.References))
+	gauge(kubeEndpoints, float64(s.Endpoints))
+	gauge(kubeUnknown, float64(s.Unknown))
+	gauge(kubeStale, float64(s.Stale))
+	gauge(kubeStaleSince, since)
+	gauge(kubeTruncated, float64(s.Truncated))
+	gauge(kubeRefused, float64(s.Refused))
+	counter(kubeEvents, s.Events)
+	counter(kubeLists, s.Lists)
+	counter(kubeFailures, s.Failures)
+	counter(kubeHeld, s.Held)
+	counter(kubeChanges, s.Changes)
 }

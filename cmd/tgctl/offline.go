@@ -84,7 +84,12 @@ func schemaOf(settings *config.Settings) *rules.Schema {
 	for _, f := range settings.Frontends {
 		frontends = append(frontends, f.Name)
 	}
-	return rules.NewSchema(attributes, frontends, false)
+	kubernetes := settings.Discovery.Kubernetes
+	schema := rules.NewSchema(attributes, frontends, kubernetes != nil)
+	if kubernetes != nil {
+		schema = schema.InNamespaces(kubernetes.Namespaces)
+	}
+	return schema
 }
 
 // readList reads the list that spec, FILE or ATTRIBUTE:FILE, names. What stands before the first colon is an attribute

@@ -24,7 +24,8 @@ const (
 // connection that ended before the first byte of an answer and its method is GET, HEAD or OPTIONS without a body; at
 // most once per endpoint, and never after a byte of a streamed body was sent. The second sending goes to the same
 // endpoint, on a new connection: a pod that closes idle connections is not a pod that is gone, and sessions stay where
-// they are. A request that prefers an endpoint waits for a connection to it; others go to another endpoint while there
+// they are. If that connection ends before an answer, too, the pod is going, and the request goes to one other endpoint.
+// A request that prefers an endpoint waits for a connection to it; others go to another endpoint while there
 // is one with a connection free.
 //
 // A small body of known length is read from the client whole before a connection is taken: it leaves in one write with
@@ -39,7 +40,7 @@ func (g *Group) Do(x *Exchange) error {
 	start := time.Now()
 	now := start.UnixNano()
 	busy := -1
-	failure := ErrNoEndpoint
+	failure, moved := ErrNoEndpoint, false
 	i := c.preferred(x, now)
 	wait := i >= 0
 	for ; ; i, wait = -1, false {
@@ -63,6 +64,8 @@ func (g *Group) Do(x *Exchange) error {
 			busy, failure = i, err
 		case errors.Is(err, ErrNotConnected):
 			failure = err
+		case errors.Is(err, errGoing) && !moved:
+			failure, moved = err, true
 		default:
 			return err
 		}
@@ -93,6 +96,10 @@ func (x *Exchange) gather() error {
 	return nil
 }
 
+// errGoing: a request that may be repeated was, on a new connection to the same pod, and that ended as well. It is an
+// ErrReset.
+var errGoing = fmt.Errorf("%w, twice", ErrReset)
+
 // try offers the request to the endpoint, on a new connection once more if the retry rule allows it.
 func (e *endpoint) try(x *Exchange, wait bool) error {
 	for reuse := true; ; reuse, wait = false, true {
@@ -120,6 +127,8 @@ func (e *endpoint) try(x *Exchange, wait bool) error {
 		switch {
 		case err == errLate:
 			err = ErrTimeout
+		case err == errEnded && !reuse && x.repeatable():
+			err = errGoing
 		case err == errEnded:
 			err = ErrReset
 		}

@@ -434,3 +434,28 @@ func TestInterimAnswersArePassedOver(t *testing.T) {
 	}
 	require.Equal(t, 1, p.dials())
 }
+
+// TestRepeatLeavesAPodThatIsGoing: a pod that is killed ends its connections and may still take one more before its
+// listener is gone. The repeat that falls into that goes to another pod, once.
+func TestRepeatLeavesAPodThatIsGoing(t *testing.T) {
+	t.Parallel()
+	going := startPod(t, func(p *pod, c net.Conn, r *bufio.Reader) {
+		p.record(readHead(r))
+		if len(p.requests()) == 1 {
+			_, _ = io.WriteString(c, ok)
+			p.record(readHead(r))
+		}
+	})
+	other := startPod(t, answering(ok))
+	set := podSet(going.addr)
+	g := testPool(t, testOptions()).Group(set)
+	require.NoError(t, carry(g, newExchange("GET", "/first")))
+	set.Store(podSet(going.addr, other.addr).Load())
+	x := newExchange("GET", "/second")
+	x.Prefer = going.addr
+	require.NoError(t, carry(g, x))
+	require.Equal(t, other.addr, x.Endpoint.Addr)
+	require.Len(t, going.requests(), 3)
+	require.Len(t, other.requests(), 1)
+	require.Equal(t, 3, x.Attempts)
+}
