@@ -27,7 +27,8 @@ type podProcess struct {
 	namespace, name, uid, ip string
 	cmd                      *exec.Cmd
 	exited                   chan struct{}
-	ready, terminated        bool
+	// Written by the kubelet's goroutine, or kill, with mu held.
+	ready, terminated, killed bool
 }
 
 type podList struct {
@@ -124,19 +125,24 @@ func (k *kubelet) report(p *podProcess) {
 	// Bound already, if an earlier look came no further.
 	_ = k.c.call("POST", path+"/binding", map[string]any{
 		"metadata": map[string]any{"name": p.name}, "target": map[string]any{"kind": "Node", "name": "node-1"}}, nil)
-	p.ready = k.c.call("PATCH", path+"/status", map[string]any{"status": map[string]any{
+	ready := k.c.call("PATCH", path+"/status", map[string]any{"status": map[string]any{
 		"phase": "Running", "podIP": p.ip, "podIPs": []any{map[string]any{"ip": p.ip}},
 		"conditions": []any{
 			map[string]any{"type": "Ready", "status": "True", "lastTransitionTime": time.Now().UTC().Format(time.RFC3339)},
 			map[string]any{"type": "ContainersReady", "status": "True"}},
 	}}, nil) == nil
+	k.mu.Lock()
+	p.ready = ready
+	k.mu.Unlock()
 }
 
 // end asks a deleted pod's process to end, and ends the deletion once it has.
 func (k *kubelet) end(p *podProcess, namespace, name string) {
 	if p != nil {
 		if !p.terminated {
+			k.mu.Lock()
 			p.terminated = true
+			k.mu.Unlock()
 			_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		}
 		select {
@@ -160,12 +166,13 @@ func (k *kubelet) kill() string {
 	names := make(map[string]*podProcess)
 	var order []string
 	for _, p := range k.pods {
-		if p.ready && !p.terminated {
+		if p.ready && !p.terminated && !p.killed {
 			names[p.name] = p
 			order = append(order, p.name)
 		}
 	}
 	slices.Sort(order)
+	names[order[0]].killed = true
 	_ = names[order[0]].cmd.Process.Kill()
 	return order[0]
 }
