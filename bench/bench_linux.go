@@ -80,6 +80,11 @@ func (b *bench) chosen() []scenario {
 		s.contenders, s.loads = proxies, twoLoads
 		return []scenario{s}
 	}
+	if b.variant != "" {
+		s := scenarios[0]
+		s.contenders, s.loads = []string{tellergate, variant}, twoLoads
+		return []scenario{s}
+	}
 	if b.scenarios == "" {
 		return scenarios
 	}
@@ -103,7 +108,7 @@ func (b *bench) publish() error {
 		}
 		fmt.Print("\n" + report.Compare(last, &b.report))
 	}
-	if b.results == "" || b.disturbed {
+	if b.results == "" || b.disturbed || b.variant != "" {
 		return nil
 	}
 	return b.report.Write(b.results)

@@ -30,6 +30,7 @@ const (
 	mostRules   = "tellergate, 100,000 rules"
 	withSwaps   = "tellergate, rules replaced ten times a second"
 	withoutLogs = "tellergate, access log off"
+	variant     = "tellergate, the other build"
 )
 
 // rulesOf is how many rules a contender runs with besides the one that names the list.
@@ -155,7 +156,11 @@ func (b *bench) startTellergate(c *contender) error {
 		"Address": c.target, "Admin": admin, "Log": log}); err != nil {
 		return err
 	}
-	if err := c.launch(b.proxyCore, b.tellergate, "--settings", filepath.Join(c.dir, "tellergate.yaml")); err != nil {
+	program := b.tellergate
+	if c.name == variant {
+		program = b.variant
+	}
+	if err := c.launch(b.proxyCore, program, "--settings", filepath.Join(c.dir, "tellergate.yaml")); err != nil {
 		return err
 	}
 	list := struct {

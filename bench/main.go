@@ -41,6 +41,7 @@ type options struct {
 	commit    string
 	disturbed bool
 	profile   string
+	variant   string
 	proxyCore int
 	loadCore  int
 }
@@ -60,6 +61,7 @@ func command(args []string) error {
 	flags.StringVar(&o.commit, "commit", "unknown", "what is being measured, for the result")
 	flags.BoolVar(&o.disturbed, "disturbed", false, "let runs count that other programs disturb, for development; nothing is written")
 	flags.StringVar(&o.profile, "profile", "", "write a CPU profile of tellergate under the first scenario to this file, and do nothing else")
+	flags.StringVar(&o.variant, "variant", "", "compare the tree's tellergate with this other build of it under the first scenario, and write nothing")
 	flags.IntVar(&o.proxyCore, "proxy-core", 1, "the core of the proxy under test")
 	flags.IntVar(&o.loadCore, "load-core", 0, "the core of generator and pods")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {

@@ -26,9 +26,11 @@ type conn struct {
 	renewal  time.Duration // while > 0, each read may take this long; else the deadline set stands
 	until    time.Time     // the deadline in force, as far as the goroutine of the exchange knows
 
-	peek func(fd uintptr) // c.look, bound once
+	peek func(fd uintptr)      // c.look, bound once
+	turn func(fd uintptr) bool // c.take, bound once
+	out  []byte                // what turn has to send before it receives; nil: nothing
 	seen [1]byte
-	n    int   // bytes the last look saw
+	n    int   // bytes the last look saw, or the last turn sent
 	err  error // and its error
 }
 
@@ -43,7 +45,7 @@ func newConn(e *endpoint, nc net.Conn) (*conn, error) {
 		return nil, err
 	}
 	c.raw = raw
-	c.peek = c.look
+	c.peek, c.turn = c.look, c.take
 	c.reader.Source = c
 	return c, nil
 }
@@ -62,6 +64,47 @@ func (c *conn) look(fd uintptr) {
 // while it is idle must not carry a request: what came belongs to no request, or the pod has closed it.
 func (c *conn) quiet() bool {
 	return c.raw.Control(c.peek) == nil && c.err == syscall.EAGAIN
+}
+
+// errStale: the pod has closed an idle connection, or sent something that belongs to no request; nothing was sent on it.
+var errStale = errors.New("connection is stale")
+
+// ask makes sure that a connection that was idle is quiet, sends b on it, and waits for the first bytes of the answer,
+// all in one use of the poller: reading at once, as Read does, would only find that nothing has come yet. It returns
+// what could not be sent without waiting. Other errors than errStale are left for the next Write or Read to find.
+func (c *conn) ask(b []byte) (rest []byte, err error) {
+	c.out, c.n, c.err = b, 0, nil
+	_ = c.raw.Read(c.turn)
+	c.out = nil
+	if c.err == errStale {
+		return nil, errStale
+	}
+	return b[max(c.n, 0):], nil
+}
+
+// take is one turn. The first one sends and is over, unless something could not be sent; each one that follows, when the
+// poller has seen something come, receives. No answer can be missed between the two: the poller was armed before both.
+func (c *conn) take(fd uintptr) bool {
+	if c.out != nil {
+		if c.look(fd); c.err != syscall.EAGAIN {
+			c.n, c.err = 0, errStale
+			return true
+		}
+		for c.n, c.err = syscall.Write(int(fd), c.out); c.err == syscall.EINTR; {
+			c.n, c.err = syscall.Write(int(fd), c.out)
+		}
+		sent := c.n == len(c.out)
+		c.out = nil
+		return !sent
+	}
+	room := c.reader.Room()
+	n, err := syscall.Read(int(fd), room)
+	if n > 0 {
+		c.reader.Filled(n)
+		return true
+	}
+	c.reader.Release()
+	return err != syscall.EAGAIN && err != syscall.EINTR
 }
 
 // begin prepares the connection for a request whose answer must have begun within timeout. A deadline that leaves at

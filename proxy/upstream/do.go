@@ -102,7 +102,7 @@ var errGoing = fmt.Errorf("%w, twice", ErrReset)
 
 // try offers the request to the endpoint, on a new connection once more if the retry rule allows it.
 func (e *endpoint) try(x *Exchange, wait bool) error {
-	for reuse := true; ; reuse, wait = false, true {
+	for reuse := true; ; {
 		x.Attempts++
 		e.inFlight.Add(1)
 		before := time.Now()
@@ -121,7 +121,12 @@ func (e *endpoint) try(x *Exchange, wait bool) error {
 			e.reached()
 			return nil
 		}
+		if err == errStale {
+			x.Attempts--
+			continue
+		}
 		if err == errEnded && again {
+			reuse, wait = false, true
 			continue
 		}
 		switch {
@@ -144,8 +149,8 @@ func (x *Exchange) repeatable() bool {
 	return x.Method == "GET" || x.Method == "HEAD" || x.Method == "OPTIONS"
 }
 
-// carry sends the request on c and receives the answer's header. On an error c has been closed; the error is errEnded,
-// errLate, or matches ErrClientBody, ErrReset, ErrCancelled or ErrBadResponse.
+// carry sends the request on c and receives the answer's header. On an error c has been closed; the error is errStale,
+// errEnded, errLate, or matches ErrClientBody, ErrReset, ErrCancelled or ErrBadResponse.
 func (c *conn) carry(x *Exchange, now time.Time) error {
 	timeout := c.endpoint.pool.options.ResponseTimeout
 	x.upload.err = nil
@@ -155,12 +160,21 @@ func (c *conn) carry(x *Exchange, now time.Time) error {
 		x.abandon(c)
 		return ErrCancelled
 	}
-	written := true
-	if _, err := c.net.Write(x.out); err != nil {
-		c.expect(time.Now().Add(lastWords)) // it may have said why before it closed
-		written = false
-	} else if x.Stream != nil {
-		x.start(c, timeout)
+	written, rest := true, x.out
+	if c.reused {
+		var err error
+		if rest, err = c.first(x); err != nil {
+			x.abandon(c)
+			return err
+		}
+	}
+	if len(rest) > 0 {
+		if _, err := c.net.Write(rest); err != nil {
+			c.expect(time.Now().Add(lastWords)) // it may have said why before it closed
+			written = false
+		} else if x.Stream != nil {
+			x.start(c, timeout)
+		}
 	}
 	err := c.finalHead(x, written)
 	if err == nil {
@@ -168,6 +182,18 @@ func (c *conn) carry(x *Exchange, now time.Time) error {
 		return nil
 	}
 	return x.because(c, err)
+}
+
+// first sends on a connection that was idle, unless a stream follows: then it only looks whether the connection is
+// quiet. The error is errStale.
+func (c *conn) first(x *Exchange) (rest []byte, err error) {
+	if x.Stream == nil {
+		return c.ask(x.out)
+	}
+	if !c.quiet() {
+		return nil, errStale
+	}
+	return x.out, nil
 }
 
 // because abandons the connection and says what the failure err of it came from: the client's body or going away first.

@@ -96,7 +96,8 @@ func (e *endpoint) probe(now time.Time) {
 }
 
 // connect returns a connection of its own for one request, an idle one if reuse is set. It waits for a connection to
-// become free only if wait is set. The error matches ErrBusy or ErrNotConnected.
+// become free only if wait is set. One that was idle may be stale: sending on it finds out. The error matches ErrBusy or
+// ErrNotConnected.
 func (e *endpoint) connect(reuse, wait bool) (*conn, error) {
 	e.mu.Lock()
 	for reuse && len(e.idle) > 0 {
@@ -104,7 +105,7 @@ func (e *endpoint) connect(reuse, wait bool) (*conn, error) {
 		e.idle[len(e.idle)-1] = nil
 		e.idle = e.idle[:len(e.idle)-1]
 		e.mu.Unlock()
-		if time.Since(c.used) < e.pool.options.IdleTimeout && c.quiet() {
+		if time.Since(c.used) < e.pool.options.IdleTimeout {
 			c.reused = true
 			return c, nil
 		}
