@@ -45,8 +45,8 @@ type conn struct {
 	in   http1.Reader
 	cut  bool // the answer was cut short: the client must not take the end of the connection for its end
 
-	state atomic.Int64 // phase | late, and since when, in ms, above
-	began atomic.Int64 // when the request began, in ms; 0 while there is none
+	state atomic.Int64 // phase | late, and since which moment above
+	began atomic.Int64 // the moment the request began; 0 while there is none
 
 	mu       sync.Mutex
 	exchange *upstream.Exchange // guarded by mu; what the sweep may cancel
@@ -74,8 +74,8 @@ func newConn(f *frontend, nc net.Conn) *conn {
 }
 
 // enter begins a phase. It reports whether the time of the one before was over.
-func (c *conn) enter(p phase, now time.Time) (wasLate bool) {
-	return c.state.Swap(now.UnixMilli()<<4|int64(p))&late != 0
+func (c *conn) enter(p phase) (wasLate bool) {
+	return c.state.Swap(moment()<<4|int64(p))&late != 0
 }
 
 // fill waits for more from the client. While nothing comes, no buffer is held.
@@ -197,18 +197,18 @@ func (c *conn) serveNext(first bool) bool {
 // awaitRequest waits for the first byte of a request. It reports whether it came.
 func (c *conn) awaitRequest(first bool) bool {
 	if len(c.in.Buffered()) > 0 {
-		c.enter(reading, time.Now())
+		c.enter(reading)
 		return true
 	}
 	c.in.Release()
 	if !first {
-		c.enter(idle, time.Now())
+		c.enter(idle)
 		if c.f.closing.Load() && !c.hasMore() {
 			return false
 		}
 	}
 	err := c.fill(c.f.headerBytes)
-	late := c.enter(reading, time.Now())
+	late := c.enter(reading)
 	if err == nil && !late {
 		return true
 	}
@@ -236,7 +236,7 @@ func (c *conn) readBlock() ([]byte, *refusal) {
 				return nil, &headerTooLarge
 			}
 			c.in.Discard(len(block))
-			if c.enter(waiting, time.Now()) {
+			if c.enter(waiting) {
 				return nil, &requestTimeout
 			}
 			return block, nil
@@ -260,9 +260,9 @@ func (c *conn) readBlock() ([]byte, *refusal) {
 
 // write sends bytes to the client. The time it may take is bounded by the sweep.
 func (c *conn) write(b []byte) error {
-	c.enter(writing, time.Now())
+	c.enter(writing)
 	_, err := c.net.Write(b)
-	c.enter(waiting, time.Now())
+	c.enter(waiting)
 	return err
 }
 
@@ -296,7 +296,7 @@ const (
 // linger closes the connection in a way that lets the client read the answer: closing while bytes of the client are
 // unread would make the kernel take back what it has not delivered.
 func (c *conn) linger() {
-	c.enter(leaving, time.Now())
+	c.enter(leaving)
 	half, ok := c.net.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return

@@ -200,7 +200,7 @@ func (f *frontend) admit(nc net.Conn) {
 	f.first = c
 	f.serving.Add(1)
 	f.mu.Unlock()
-	c.enter(fresh, time.Now())
+	c.enter(fresh)
 	go c.serve()
 }
 

@@ -89,7 +89,7 @@ func (r *request) begin(c *conn) {
 	r.terms, r.table = r.p.terms.Load(), r.p.table.Load()
 	r.front = &r.terms.frontends[c.f.index]
 	r.keepAlive, r.minor, r.held = true, 1, -1
-	c.began.Store(r.started.UnixMilli())
+	c.began.Store(moment())
 }
 
 // handle serves one request of which the header block, or the reason why there is none, is known. It reports whether the

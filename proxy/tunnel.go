@@ -25,7 +25,7 @@ func (r *request) tunnel() {
 		return
 	}
 	c := r.conn
-	c.enter(tunnelled, time.Now())
+	c.enter(tunnelled)
 	c.f.tunnels.Add(1)
 	defer c.f.tunnels.Add(-1)
 	t := tunnel{client: c.net, pod: pod, idle: c.f.limits.TunnelIdle, stopped: c.f.grace}
