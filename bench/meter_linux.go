@@ -57,7 +57,7 @@ func (m *meter) into(s *report.Sample, r *load.Result) {
 	}
 	s.P50, s.P99, s.P999 = r.Latency.Quantile(0.5), r.Latency.Quantile(0.99), r.Latency.Quantile(0.999)
 	s.Late = r.Late.Quantile(0.99)
-	s.Failed, s.Wrong, s.Wandered, s.Unstarted = r.Failed, r.Wrong, r.Wandered, r.Unstarted
+	s.Failed, s.Wrong, s.Wandered, s.Unstarted, s.Closed = r.Failed, r.Wrong, r.Wandered, r.Unstarted, r.Closed
 	if r.Why != nil {
 		s.Why = r.Why.Error()
 	}

@@ -43,7 +43,7 @@ var scenarios = []scenario{
 	{name: "1m", title: "1 MiB replies", contenders: append(proxies[:4:4], forwarder), reply: 1 << 20,
 		mix: load.MixOptions{Count: 1000}, connections: 64, loads: twoLoads},
 	{name: "post", title: "64 KiB POST, 300 B replies", contenders: append(proxies[:4:4], forwarder), reply: 300,
-		mix: load.MixOptions{Count: 64, Body: 64 << 10}, connections: 64, loads: twoLoads},
+		mix: load.MixOptions{Count: 512, Body: 64 << 10}, connections: 64, loads: twoLoads},
 	{name: "connect", title: "a new connection for each request", contenders: proxies, reply: 300,
 		mix: load.MixOptions{Count: sessions, Close: true}, connections: 64, loads: twoLoads},
 	{name: "new-sessions", title: "a new session with each request (pin miss, in memory)", contenders: sticky, reply: 300,

@@ -34,6 +34,7 @@ type Result struct {
 	Why       error         // the first of those
 	Wrong     int           // answered by the wrong version
 	Wandered  int           // answered by another pod than the session's requests before
+	Closed    int           // connections that the proxy asked to close with an answer
 	Unstarted int           // due in the window and never sent: the proxy was far behind
 	Late      Histogram     // from when a request was due to when it was sent
 }
@@ -180,7 +181,7 @@ type window struct{ begun bool }
 func (w *window) pass(r *run, now time.Duration) bool {
 	if !w.begun && now >= r.from {
 		w.begun = true
-		r.from = now
+		r.from, r.until = now, now+r.Run.Window // whole, however late it begins
 		if r.Begin != nil {
 			r.Begin()
 		}
@@ -312,7 +313,7 @@ func (r *run) receive(s *socket, b []byte) error {
 			}
 			return nil
 		}
-		if len(b) == total {
+		if s.closes = asksToClose(b[:total-body]); len(b) == total && !s.closes {
 			r.usual, r.usualBody = total, body
 		}
 	}
@@ -354,9 +355,14 @@ func (r *run) answered(s *socket) error {
 	if s.due >= r.from {
 		r.result.Latency.Add(now - s.due)
 	}
-	if !r.Each {
-		r.free = append(r.free, s)
+	switch {
+	case r.Each:
+		return nil
+	case s.closes:
+		r.result.Closed++
+		return r.replace(s)
 	}
+	r.free = append(r.free, s)
 	return nil
 }
 
@@ -385,6 +391,11 @@ func (r *run) fail(s *socket, why error) error {
 	if r.Each {
 		return r.gone(s)
 	}
+	return r.replace(s)
+}
+
+// replace puts a new connection in the place of one that carries nothing more.
+func (r *run) replace(s *socket) error {
 	r.l.drop(s)
 	r.free = slices.DeleteFunc(r.free, func(f *socket) bool { return f == s })
 	fresh, err := r.connect()

@@ -40,6 +40,7 @@ type socket struct {
 	request int           // index in the mix; -1: idle
 	due     time.Duration // when the request was due
 	marks   [marks]byte
+	closes  bool // the reply asks to close
 }
 
 type kind uint8

@@ -124,6 +124,12 @@ func TestWrongAnswersAreSeen(t *testing.T) {
 			func(t *testing.T, r *Result) { require.ErrorContains(t, r.Why, "503") }},
 		"length": {func() []byte { return []byte("HTTP/1.1 200 OK\r\n\r\nx") },
 			func(t *testing.T, r *Result) { require.ErrorContains(t, r.Why, "unknown length") }},
+		"asks to close": {func() []byte {
+			return []byte("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n1a")
+		}, func(t *testing.T, r *Result) {
+			require.Equal(t, r.Answered, r.Closed)
+			right(t, r)
+		}},
 		"close": {func() []byte { return nil },
 			func(t *testing.T, r *Result) { require.ErrorContains(t, r.Why, "closed the connection") }},
 	} {

@@ -151,3 +151,14 @@ func sizeOf(b []byte, request bool) (total, body int, ok bool, err error) {
 	}
 	return end + 4 + body, body, true, nil
 }
+
+// asksToClose reports whether a header says Connection: close.
+func asksToClose(head []byte) bool {
+	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		if bytes.EqualFold(name, []byte("Connection")) && bytes.EqualFold(bytes.TrimSpace(value), []byte("close")) {
+			return true
+		}
+	}
+	return false
+}

@@ -81,6 +81,7 @@ type Sample struct {
 	Wrong        int           `json:"wrong"`
 	Wandered     int           `json:"wandered"`
 	Unstarted    int           `json:"unstarted"`
+	Closed       int           `json:"closed"`        // connections that answers asked to close although the client wanted more
 	Why          string        `json:"why,omitempty"` // the first failure
 	Memory       int64         `json:"memory"`        // bytes
 	PerIdle      float64       `json:"perIdle,omitempty"`
