@@ -502,6 +502,12 @@ func TestMetrics(t *testing.T) {
 	g.get("Cookie: JSESSIONID=a")
 	g.get("Cookie: JSESSIONID=a")
 	g.code(ask{header: header("X-Branch-Id: 1", "X-Branch-Id: 2")})
+	// A request is counted at its end, which comes a moment after its client has all of the answer.
+	require.Eventually(t, func() bool {
+		return g.metric("tellergate_requests_total", "2xx", "pin", "counter", "v1") == 1 &&
+			g.metric("tellergate_requests_total", "2xx", "default", "counter", "v1") == 1 &&
+			g.metric("tellergate_requests_total", "2xx", "rule", "counter", "v2") == 1
+	}, patience, time.Millisecond)
 	const requests = "tellergate_requests_total"
 	require.Equal(t, 1.0, g.metric(requests, "2xx", "rule", "counter", "v2"))
 	require.Equal(t, 1.0, g.metric(requests, "2xx", "default", "counter", "v1"))
