@@ -95,27 +95,27 @@ func (m *Memory) rows(filter Filter, beyond func(place) bool, most int) []row {
 }
 
 // EndID ends the session with this ID, under all its keys, and reports whether there was one.
-func (m *Memory) EndID(id string) bool {
+func (m *Memory) EndID(id string) (bool, error) {
 	r := m.find(id)
-	return r != nil && m.end(r, m.now())
+	return r != nil && m.end(r, m.now()), nil
 }
 
 // Session returns the live session with this ID and whether there is one.
-func (m *Memory) Session(id string) (found Session, ok bool) {
+func (m *Memory) Session(id string) (found Session, ok bool, err error) {
 	m.walk(func(key Key, r *record, pin Pin) {
 		if !ok && m.id(key) == id {
 			found, ok = Session{ID: id, Service: key.Service, Pin: pin, Keys: r.list()}, true
 		}
 	})
-	return found, ok
+	return found, ok, nil
 }
 
 // MoveID puts the session on another version from its next request on and reports whether there was one. The pod it was
 // on is forgotten.
-func (m *Memory) MoveID(id, version string) bool {
+func (m *Memory) MoveID(id, version string) (bool, error) {
 	r := m.find(id)
 	if r == nil {
-		return false
+		return false, nil
 	}
 	for {
 		old := r.pin.Load()
@@ -123,13 +123,14 @@ func (m *Memory) MoveID(id, version string) bool {
 		moved.Version = strings.Clone(version)
 		moved.Endpoint, moved.UID = Pin{}.Endpoint, ""
 		if r.pin.CompareAndSwap(old, &moved) {
-			return true
+			return true, nil
 		}
 	}
 }
 
-// Counts returns the live sessions per service and version, sorted by both.
-func (m *Memory) Counts() []Count {
+// Counts returns the live sessions per service and version, sorted by both. The error is nil, here and
+// above: memory always knows.
+func (m *Memory) Counts() ([]Count, error) {
 	type name struct{ service, version string }
 	sessions := make(map[name]int)
 	m.walk(func(key Key, _ *record, pin Pin) { sessions[name{key.Service, pin.Version}]++ })
@@ -140,7 +141,7 @@ func (m *Memory) Counts() []Count {
 	slices.SortFunc(counts, func(a, b Count) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Version, b.Version))
 	})
-	return counts
+	return counts, nil
 }
 
 // walk visits every live session once, by the key that leads it, with that key's shard locked.

@@ -7,6 +7,7 @@
 package session
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -48,6 +49,9 @@ type Session struct {
 	Pin     Pin
 	Keys    []Key
 }
+
+// ErrUnknown is what the ledger answers where it cannot know: an unreachable store is not an empty one.
+var ErrUnknown = errors.New("the sessions are not known now")
 
 // A Filter selects sessions; empty fields select everything.
 type Filter struct {

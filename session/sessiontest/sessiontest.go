@@ -27,10 +27,10 @@ type Pins interface {
 // Ledger is what operators ask of a store.
 type Ledger interface {
 	Sessions(filter session.Filter, after string, limit int) (page []session.Session, next string, err error)
-	Session(id string) (session.Session, bool)
-	EndID(id string) bool
-	MoveID(id, version string) bool
-	Counts() []session.Count
+	Session(id string) (row session.Session, there bool, err error)
+	EndID(id string) (bool, error)
+	MoveID(id, version string) (bool, error)
+	Counts() ([]session.Count, error)
 }
 
 // Store is a pin store.
@@ -66,10 +66,14 @@ func (c *Clock) Advance(by time.Duration) {
 type fixture struct {
 	Store
 	clock *Clock
+	late  func(idle time.Duration) time.Duration
 }
 
-// Run runs the suite. open returns an empty store with the given clock and closes it when the test ends.
-func Run(t *testing.T, open func(t *testing.T, now func() time.Time) Store) {
+// Run runs the suite. late is how much longer than idle a session may live in this store; nil: none. open returns an empty store with the given clock and closes it when the test ends.
+func Run(t *testing.T, late func(idle time.Duration) time.Duration, open func(t *testing.T, now func() time.Time) Store) {
+	if late == nil {
+		late = func(time.Duration) time.Duration { return 0 }
+	}
 	tests := []struct {
 		name string
 		run  func(t *testing.T, f fixture)
@@ -99,9 +103,27 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) Store) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			clock := NewClock()
-			test.run(t, fixture{open(t, clock.Now), clock})
+			test.run(t, fixture{open(t, clock.Now), clock, late})
 		})
 	}
+}
+
+func (f fixture) counts() []session.Count {
+	counts, err := f.Counts()
+	if err != nil {
+		panic(err)
+	}
+	return counts
+}
+
+func (f fixture) endID(id string) bool {
+	ended, err := f.EndID(id)
+	return ended && err == nil
+}
+
+func (f fixture) moveID(id, version string) bool {
+	moved, err := f.MoveID(id, version)
+	return moved && err == nil
 }
 
 func cookie(value string) session.Key {
@@ -171,7 +193,7 @@ func testEmpty(t *testing.T, f fixture) {
 	f.Lookup(nil, nil)
 	f.Put(nil, f.pin("v1", ""))
 	require.Equal(t, f.pin("v1", ""), f.Claim(nil, f.pin("v1", "")), "without a key nothing is kept")
-	require.Empty(t, f.Counts())
+	require.Empty(t, f.counts())
 }
 
 func testPut(t *testing.T, f fixture) {
@@ -217,11 +239,11 @@ func testIdle(t *testing.T, f fixture) {
 		require.WithinDuration(t, f.clock.Now(), found.Renewed, 0)
 	}
 	require.Equal(t, []string{"v1"}, f.versions(teller("1")), "renewing one key renews the session")
-	f.clock.Advance(30 * time.Minute)
+	f.clock.Advance(30*time.Minute + f.late(30*time.Minute))
 	require.Equal(t, []string{"", ""}, f.versions(cookie("a"), teller("1")), "at the limit it has ended")
 	require.Equal(t, make([]session.Pin, 2), f.lookup(cookie("a"), teller("1")))
 	require.Zero(t, f.End([]session.Key{cookie("a"), teller("1")}))
-	require.Empty(t, f.Counts())
+	require.Empty(t, f.counts())
 }
 
 func testAbsolute(t *testing.T, f fixture) {
@@ -241,7 +263,7 @@ func testPeek(t *testing.T, f fixture) {
 	f.Put([]session.Key{cookie("a")}, want)
 	f.clock.Advance(29 * time.Minute)
 	equal(t, want, f.peek(cookie("a"))[0])
-	f.clock.Advance(time.Minute)
+	f.clock.Advance(time.Minute + f.late(30*time.Minute))
 	require.Equal(t, session.Pin{}, f.peek(cookie("a"))[0])
 }
 
@@ -347,7 +369,7 @@ func testSwap(t *testing.T, f fixture) {
 	require.Len(t, f.all(t, session.Filter{}, 10), 1, "it is one session still")
 
 	require.False(t, f.Swap([]session.Key{cookie("a")}, was, was), "it has been moved to v2 meanwhile")
-	require.True(t, f.MoveID(f.idOf(t, cookie("a")), "v3"))
+	require.True(t, f.moveID(f.idOf(t, cookie("a")), "v3"))
 	require.False(t, f.Swap([]session.Key{cookie("a")}, next, was), "an operator has moved it meanwhile")
 	require.Equal(t, []string{"v3", "v3"}, f.versions(cookie("a"), teller("1")))
 
