@@ -14,7 +14,7 @@ BENCHTIME   ?= 1s
 PACKAGES    ?= ./...
 
 # What the tests need besides Go. Installed by `make deps` where the machine lacks it; what measuring needs, by `make bench`.
-DEBIAN_PACKAGES := curl procps etcd-server iproute2 util-linux
+DEBIAN_PACKAGES := curl procps redis-server redis-sentinel redis-tools etcd-server iproute2 util-linux
 
 # The Kubernetes API server and controllers that tests run against: built once, kept outside the tree.
 KUBE_VERSION    := v1.35.0
@@ -99,6 +99,10 @@ generated: ## fail if a generated file is out of date
 generate: ## renew the generated files
 	$(GO) run ./internal/architecture/notices THIRD_PARTY_NOTICES
 	$(GO) test ./admin -run 'OpenAPI' -update
+
+.PHONY: test-faults
+test-faults: deps ## the long form of the fault tests: Redis killed, hanging, failing over under load
+	TELLERGATE_FAULTS=long $(GO) test -count=1 -v -timeout 20m ./cmd/tellergate/faults
 
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME each

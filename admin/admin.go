@@ -53,13 +53,13 @@ type Pins interface {
 	Peek(keys []session.Key, out []session.Pin)
 }
 
-// Ledger is who is still on what.
+// Ledger is who is still on what. A session.ErrUnknown says that nothing is known now, never that there is none.
 type Ledger interface {
 	Sessions(filter session.Filter, after string, limit int) (page []session.Session, next string, err error)
-	Session(id string) (session.Session, bool)
-	EndID(id string) bool
-	MoveID(id, version string) bool
-	Counts() []session.Count
+	Session(id string) (row session.Session, there bool, err error)
+	EndID(id string) (bool, error)
+	MoveID(id, version string) (bool, error)
+	Counts() ([]session.Count, error)
 }
 
 // Pods tells the endpoints of a version that runs, in the order of their addresses; none for what does not run.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
+	"go.uber.org/zap"
 
 	"tellergate/admin/api"
 	"tellergate/internal/content"
@@ -101,7 +102,7 @@ func (s *Server) serviceStatus(current *live.Generation, i int, counts map[count
 		status.Versions = append(status.Versions, api.VersionStatus{
 			Name: v.Name(), State: v.State(), Fallback: document.Versions[j].Fallback,
 			Endpoints: endpoints, Usable: slices.ContainsFunc(endpoints, isUsable),
-			Sessions: counts[counted{compiled.Name(), v.Name()}],
+			Sessions: counts[counted{compiled.Name(), v.Name()}], SessionsUnknown: counts == nil,
 		})
 	}
 	return status
@@ -110,9 +111,15 @@ func (s *Server) serviceStatus(current *live.Generation, i int, counts map[count
 // counted is the version that sessions are counted by.
 type counted struct{ service, version string }
 
+// sessionCounts returns nil where the sessions are not known now.
 func (s *Server) sessionCounts() map[counted]int {
+	all, err := s.Ledger.Counts()
+	if err != nil {
+		s.Log.Warn("sessions could not be counted", zap.Error(err))
+		return nil
+	}
 	counts := make(map[counted]int)
-	for _, c := range s.Ledger.Counts() {
+	for _, c := range all {
 		counts[counted{c.Service, c.Version}] = c.Sessions
 	}
 	return counts

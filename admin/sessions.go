@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -19,11 +20,11 @@ func (s *Server) registerSessions() {
 	path := api.SessionsPath + "/{id}"
 	register(s, huma.Operation{
 		OperationID: "getSessions", Method: http.MethodGet, Path: api.SessionsPath, Tags: []string{"sessions"},
-		Summary: "The drain ledger: who is still on what, oldest first", Errors: []int{http.StatusBadRequest},
+		Summary: "The drain ledger: who is still on what, oldest first", Errors: []int{http.StatusBadRequest, http.StatusServiceUnavailable},
 	}, s.getSessions)
 	register(s, huma.Operation{
 		OperationID: "endSession", Method: http.MethodDelete, Path: path, Tags: []string{"sessions"},
-		Summary: "End a session under all its keys; its next request is decided anew", Errors: []int{http.StatusNotFound},
+		Summary: "End a session under all its keys; its next request is decided anew", Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	}, s.endSession)
 	register(s, takes(huma.Operation{
 		OperationID: "moveSession", Method: http.MethodPost, Path: path + "/move", Tags: []string{"sessions"},
@@ -48,7 +49,7 @@ func (s *Server) getSessions(_ context.Context, in *getSessionsInput) (*sessions
 	filter := session.Filter{Service: in.Service, Version: in.Version, Branch: in.Branch}
 	page, next, err := s.Ledger.Sessions(filter, in.After, in.Limit)
 	if err != nil {
-		return nil, fault(http.StatusBadRequest, err.Error())
+		return nil, ledgerFault(err)
 	}
 	if len(page) == 0 && in.After == "" {
 		if err := s.checkFilter(filter); err != nil {
@@ -74,7 +75,8 @@ func (s *Server) checkFilter(f session.Filter) error {
 				return true
 			}
 		}
-		return slices.ContainsFunc(s.Ledger.Counts(), func(c session.Count) bool {
+		counts, _ := s.Ledger.Counts() // what is not known now is not known here either
+		return slices.ContainsFunc(counts, func(c session.Count) bool {
 			return (service == "" || c.Service == service) && (version == "" || c.Version == version)
 		})
 	}
@@ -115,14 +117,24 @@ type SessionInput struct {
 }
 
 func (s *Server) endSession(_ context.Context, in *SessionInput) (*Nothing, error) {
-	if !s.Ledger.EndID(in.ID) {
+	if there, err := s.Ledger.EndID(in.ID); err != nil {
+		return nil, ledgerFault(err)
+	} else if !there {
 		return nil, noSession(in.ID)
 	}
 	return &Nothing{}, nil
 }
 
+// ledgerFault tells an unreachable store from a question that makes no sense.
+func ledgerFault(err error) *api.Error {
+	if errors.Is(err, session.ErrUnknown) {
+		return fault(http.StatusServiceUnavailable, err.Error())
+	}
+	return fault(http.StatusBadRequest, err.Error())
+}
+
 func noSession(id string) *api.Error {
-	return fault(http.StatusNotFound, fmt.Sprintf("there is no live session %q on this replica; %s lists them", id,
+	return fault(http.StatusNotFound, fmt.Sprintf("there is no live session %q; %s lists them", id,
 		api.SessionsPath))
 }
 
@@ -136,7 +148,10 @@ func (s *Server) moveSession(_ context.Context, in *moveInput) (*Nothing, error)
 	if err != nil {
 		return nil, err
 	}
-	row, ok := s.Ledger.Session(in.ID)
+	row, ok, err := s.Ledger.Session(in.ID)
+	if err != nil {
+		return nil, ledgerFault(err)
+	}
 	if !ok {
 		return nil, noSession(in.ID)
 	}
@@ -152,7 +167,9 @@ func (s *Server) moveSession(_ context.Context, in *moveInput) (*Nothing, error)
 		return nil, refusedFor(broken, "version", fmt.Sprintf("version %q of service %q is %s", in.Body.Version, row.Service,
 			service.VersionNamed(in.Body.Version).State()), "name an active version; "+api.ServicePath(row.Service)+" lists them")
 	}
-	if !s.Ledger.MoveID(in.ID, in.Body.Version) {
+	if there, err := s.Ledger.MoveID(in.ID, in.Body.Version); err != nil {
+		return nil, ledgerFault(err)
+	} else if !there {
 		return nil, noSession(in.ID)
 	}
 	return &Nothing{}, nil

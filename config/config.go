@@ -112,8 +112,38 @@ type Testers struct {
 
 // Sessions says where pins are kept.
 type Sessions struct {
-	Store  string         `yaml:"store"` // memory
+	Store  string         `yaml:"store"` // memory, redis
 	Memory SessionsMemory `yaml:"memory"`
+	Redis  SessionsRedis  `yaml:"redis"`
+}
+
+// SessionsRedis says where pins are kept that several replicas share. It holds no secret, only where they are.
+type SessionsRedis struct {
+	Mode      string   `yaml:"mode"`      // single, sentinel, cluster; default single
+	Addresses []string `yaml:"addresses"` // host:port of the server, the sentinels, or some nodes of the cluster
+	Master    string   `yaml:"master"`    // what the sentinels call the primary
+	Database  int      `yaml:"database"`  // single and sentinel
+	TLS       RedisTLS `yaml:"tls"`
+	User      string   `yaml:"user"`
+	// PasswordFile or the environment variable PasswordEnv holds the password; both empty: none.
+	PasswordFile string `yaml:"passwordFile"`
+	PasswordEnv  string `yaml:"passwordEnv"`
+	// SecretFile holds the deployment's secret, the same for every replica: at least 16 bytes.
+	SecretFile  string        `yaml:"secretFile"`
+	Connections int           `yaml:"connections"` // per server; 16
+	DialTimeout time.Duration `yaml:"dialTimeout"` // 500ms
+	Timeout     time.Duration `yaml:"timeout"`     // 1s, of one exchange
+	Budget      time.Duration `yaml:"budget"`      // 20ms, that a request waits at most
+	Entries     int           `yaml:"entries"`     // pin keys that this replica keeps copies of; default 1,000,000
+	Failures    int           `yaml:"failures"`    // in a row, until requests do without Redis; 5
+	Probe       time.Duration `yaml:"probe"`       // 500ms, between two probes while they do
+}
+
+// RedisTLS says whether and how connections to Redis are encrypted.
+type RedisTLS struct {
+	Enabled    bool   `yaml:"enabled"`
+	CA         string `yaml:"ca"`         // PEM file; empty: the system's
+	ServerName string `yaml:"serverName"` // empty: the host of each address
 }
 
 // SessionsMemory bounds the in-process store.

@@ -35,6 +35,7 @@ func TestDefaultsAreWhatDefaultYamlSays(t *testing.T) {
 	full.Identity, least.Identity = nil, nil
 	full.Testers, least.Testers = Testers{}, Testers{}
 	full.AccessLog.Mask, least.AccessLog.Mask = nil, nil
+	full.Sessions.Redis.Addresses = nil
 	assert.Equal(t, full, least)
 }
 

@@ -209,8 +209,12 @@ func (c *checker) settings(s *Settings) {
 		c.fault("testers.header", fmt.Sprintf("header %s is read as attribute %s already", s.Testers.Header, reader),
 			"give testers a header of their own")
 	}
-	if s.Sessions.Store != "memory" {
-		c.fault("sessions.store", fmt.Sprintf("there is no session store %q", s.Sessions.Store), "write memory, the only one so far")
+	switch s.Sessions.Store {
+	case "memory":
+	case "redis":
+		c.redis(&s.Sessions.Redis)
+	default:
+		c.fault("sessions.store", fmt.Sprintf("there is no session store %q", s.Sessions.Store), "write memory or redis")
 	}
 	c.number("sessions.memory.entries", int64(s.Sessions.Memory.Entries), 1, 100_000_000)
 	if s.Rules.Store != "file" {

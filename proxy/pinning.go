@@ -58,6 +58,9 @@ func (r *request) decide() *refusal {
 	for range decideAttempts {
 		r.decision = r.service.Decide(&r.query, r.standing, r.table)
 		if no := refusalOf(r.decision.Refusal); no != nil {
+			if r.foundElsewhere() {
+				continue
+			}
 			return no
 		}
 		if r.settled() {
@@ -65,6 +68,20 @@ func (r *request) decide() *refusal {
 		}
 	}
 	return nil
+}
+
+// foundElsewhere is for a new session that is refused: what it may not have, one that another replica has pinned may.
+func (r *request) foundElsewhere() bool {
+	if !r.standing.Keyed || r.standing.Pinned != "" {
+		return false
+	}
+	r.p.pins.Peek(r.keys, r.pins)
+	if r.held = session.Choose(r.pins, r.subject); r.held < 0 {
+		return false
+	}
+	r.pin = r.pins[r.held]
+	r.standing.Pinned = r.pin.Version
+	return true
 }
 
 // settled brings the session's pin in line with the decision. It reports false where the session is no longer what the

@@ -30,6 +30,8 @@ import (
 // request buffers.
 type Pins interface {
 	Lookup(keys []session.Key, out []session.Pin)
+	// Peek knows also what Lookup leaves to Claim: a session that this replica has not seen yet. It renews nothing.
+	Peek(keys []session.Key, out []session.Pin)
 	Claim(keys []session.Key, pin session.Pin) session.Pin
 	Put(keys []session.Key, pin session.Pin)
 	Swap(keys []session.Key, was, pin session.Pin) bool

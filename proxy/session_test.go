@@ -275,11 +275,11 @@ func TestAnotherTellerBeginsAnew(t *testing.T) {
 func TestAnswerInFlightUndoesNothing(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		operate func(g *gateway, id string) bool
+		operate func(g *gateway, id string) (bool, error)
 		want    string // version of the session's next request, by its new cookie
 	}{
-		"moved": {func(g *gateway, id string) bool { return g.pins.MoveID(id, "v2") }, "v2"},
-		"ended": {func(g *gateway, id string) bool { return g.pins.EndID(id) }, "v1"},
+		"moved": {func(g *gateway, id string) (bool, error) { return g.pins.MoveID(id, "v2") }, "v2"},
+		"ended": {func(g *gateway, id string) (bool, error) { return g.pins.EndID(id) }, "v1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -301,7 +301,9 @@ func TestAnswerInFlightUndoesNothing(t *testing.T) {
 			answered := make(chan string)
 			go func() { answered <- g.at("/login", otherBranch, "X-Teller-Id: 7", "Cookie: JSESSIONID=old") }()
 			<-arrived
-			require.True(t, test.operate(g, page[0].ID))
+			operated, err := test.operate(g, page[0].ID)
+			require.NoError(t, err)
+			require.True(t, operated)
 			close(go_)
 			require.Equal(t, "v1", <-answered, "the request that was under way")
 			require.Equal(t, test.want, g.get(otherBranch, "X-Teller-Id: 7", "Cookie: JSESSIONID=new"))

@@ -30,7 +30,9 @@ type VersionStatus struct {
 	Fallback  string     `json:"fallback,omitempty"`
 	Usable    bool       `json:"usable" doc:"some endpoint could be sent a request now"`
 	Endpoints []Endpoint `json:"endpoints"`
-	Sessions  int        `json:"sessions" doc:"live sessions pinned to it on this replica"`
+	Sessions  int        `json:"sessions" doc:"live sessions pinned to it; says nothing where sessionsUnknown is set"`
+	// SessionsUnknown says that the store of sessions does not answer.
+	SessionsUnknown bool `json:"sessionsUnknown,omitempty" doc:"the store of sessions does not answer"`
 }
 
 // An Endpoint is one pod's address as this replica sees it.

@@ -23,7 +23,6 @@ import (
 	"tellergate/proxy"
 	"tellergate/proxy/upstream"
 	"tellergate/rules"
-	"tellergate/session"
 	"tellergate/store/file"
 )
 
@@ -38,7 +37,9 @@ type gateway struct {
 	proxy        *proxy.Proxy
 	loop         *live.Loop
 	admin        *admin.Server
-	accessLog    *logFile    // nil if it goes elsewhere
+	accessLog    *logFile                    // nil if it goes elsewhere
+	runSessions  func(context.Context) error // nil: the pin store needs nothing to run
+	redisSecrets redisSecrets
 	closers      []io.Closer // in the order of opening
 }
 
@@ -89,7 +90,11 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 
 	metrics := prometheus.NewRegistry()
 	schema := schemaOf(settings)
-	pins := session.NewMemory(settings.Sessions.Memory.Entries, nil)
+	pins, runSessions, err := g.openSessions(metrics)
+	if err != nil {
+		return nil, err
+	}
+	g.runSessions = runSessions
 	g.pool = upstream.NewPool(upstream.Options{
 		ConnectTimeout:  settings.Upstream.ConnectTimeout,
 		ResponseTimeout: settings.Upstream.ResponseTimeout,
@@ -103,7 +108,7 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 	if err != nil {
 		return nil, err
 	}
-	gauges := newGauges(metrics, pins)
+	gauges := newGauges(metrics)
 	if g.pods.kubernetes != nil {
 		metrics.MustRegister(kubernetesCollector{g.pods.kubernetes})
 	}
@@ -148,7 +153,11 @@ func (g *gateway) serve(signals <-chan os.Signal) error {
 	rest, endRest := context.WithCancel(context.Background())
 	defer endRest()
 	group, rest := errgroup.WithContext(rest)
-	for _, part := range []func(context.Context) error{g.pool.Run, g.pods.run, g.loop.Run, g.admin.Run} {
+	parts := []func(context.Context) error{g.pool.Run, g.pods.run, g.loop.Run, g.admin.Run}
+	if g.runSessions != nil {
+		parts = append(parts, g.runSessions)
+	}
+	for _, part := range parts {
 		group.Go(func() error {
 			if err := part(rest); !errors.Is(err, context.Canceled) {
 				return err
@@ -228,7 +237,12 @@ func (g *gateway) logStart() {
 	}
 	g.log.Info("tellergate runs", zap.String("version", build.Version), zap.String("settings", name(g.settingsFile)),
 		zap.Stringer("admin", g.admin.Addr()), zap.String("rules", g.settings.Rules.Path))
-	g.log.Info("sessions are kept in this process: run one replica only, and a restart ends every session")
+	if g.settings.Sessions.Store == "memory" {
+		g.log.Info("sessions are kept in this process: run one replica only, and a restart ends every session")
+	} else {
+		g.log.Info("sessions are kept in Redis", zap.String("mode", g.settings.Sessions.Redis.Mode),
+			zap.Strings("addresses", g.settings.Sessions.Redis.Addresses))
+	}
 }
 
 func (g *gateway) logStatus(s live.Status) {

@@ -15,14 +15,13 @@ type gauges struct {
 	applied, head, since, failing prometheus.Gauge
 }
 
-func newGauges(r prometheus.Registerer, pins *session.Memory) *gauges {
+func newGauges(r prometheus.Registerer) *gauges {
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 		r.MustRegister(g)
 		return g
 	}
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	r.MustRegister(&sessionCollector{pins: pins})
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "tellergate_build_info", Help: "Always 1; the label tells which build runs.",
 	}, []string{"version"})
@@ -69,7 +68,8 @@ func (c *sessionCollector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *sessionCollector) Collect(out chan<- prometheus.Metric) {
-	for _, n := range c.pins.Counts() {
+	counts, _ := c.pins.Counts() // memory always knows
+	for _, n := range counts {
 		out <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(n.Sessions), n.Service, n.Version)
 	}
 	kept, evicted := c.pins.Keys()

@@ -36,6 +36,12 @@ func (g *gateway) reload() {
 		refuse(err)
 		return
 	}
+	if g.redisSecrets.password.Load() != nil {
+		if err := g.redisSecrets.read(&next.Sessions.Redis); err != nil {
+			refuse(err)
+			return
+		}
+	}
 	if err := g.proxy.Reload(next); err != nil {
 		refuse(err)
 		return

@@ -45,7 +45,7 @@ func writeServices(w io.Writer, all *api.Services) {
 		for j := range s.Versions {
 			v := &s.Versions[j]
 			rows.add(s.Name, v.Name, v.State, fmt.Sprintf("%d/%d", usable(v.Endpoints), len(v.Endpoints)),
-				strconv.Itoa(v.Sessions), note(s, v))
+				sessionsOf(v), note(s, v))
 		}
 	}
 	rows.write(w)
@@ -91,14 +91,14 @@ func writeService(w io.Writer, s *api.ServiceStatus) {
 	for i := range s.Versions {
 		v := &s.Versions[i]
 		if len(v.Endpoints) == 0 {
-			rows.add(v.Name, v.State, strconv.Itoa(v.Sessions), "", "", "", "", note(s, v))
+			rows.add(v.Name, v.State, sessionsOf(v), "", "", "", "", note(s, v))
 		}
 		for _, e := range v.Endpoints {
 			able := "yes"
 			if !e.Usable {
 				able = "no"
 			}
-			rows.add(v.Name, v.State, strconv.Itoa(v.Sessions), e.Address.String(), e.State, able,
+			rows.add(v.Name, v.State, sessionsOf(v), e.Address.String(), e.State, able,
 				strconv.Itoa(e.InFlight), note(s, v))
 		}
 	}
@@ -173,4 +173,12 @@ lifted. With --pinned keep they stay where they are, and only new sessions go to
 	lifted.reasonFlag(lift)
 	cmd.AddCommand(lift)
 	return cmd
+}
+
+// sessionsOf is the number of live sessions, a question mark where nobody knows it now.
+func sessionsOf(v *api.VersionStatus) string {
+	if v.SessionsUnknown {
+		return "?"
+	}
+	return strconv.Itoa(v.Sessions)
 }

@@ -214,6 +214,15 @@ func (s *Store) find(id string) (*value, error) {
 	return nil, nil
 }
 
+// Session returns the live session with this ID and whether there is one. Its keys are those that it was written with.
+func (s *Store) Session(id string) (row session.Session, there bool, err error) {
+	v, err := s.find(id)
+	if v == nil {
+		return session.Session{}, false, err
+	}
+	return session.Session{ID: id, Service: v.keys[0].Service, Pin: v.pin, Keys: v.keys}, true, nil
+}
+
 // EndID ends the session with this ID, under all its keys, on every replica, and reports whether there was one.
 func (s *Store) EndID(id string) (bool, error) {
 	v, err := s.find(id)

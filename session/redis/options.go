@@ -27,13 +27,13 @@ const MinSecret = 16
 // Options is what a Store is made of. Addresses, Mode and Secret are required, Master where Mode is Sentinel; what is
 // zero besides has the default of config/default.yaml.
 type Options struct {
-	Mode             Mode
-	Addresses        []string // of the server, the sentinels, or some nodes of the cluster
-	Master           string   // as the sentinels name it
-	Database         int      // single and Sentinel
-	User, Password   string
-	SentinelPassword string
-	TLS              *tls.Config // nil: none
+	Mode      Mode
+	Addresses []string    // of the server, the sentinels, or some nodes of the cluster
+	Master    string      // as the sentinels name it
+	Database  int         // single and Sentinel
+	TLS       *tls.Config // nil: none
+	// Credentials is asked for each new connection; nil: none are given. Sentinels are asked without.
+	Credentials func() (user, password string)
 
 	// Secret is shared by every replica: it hides keys and seals what belongs to people.
 	Secret []byte
@@ -93,26 +93,34 @@ func (o *Options) connect() (goredis.UniversalClient, error) {
 	switch o.Mode {
 	case Single:
 		return goredis.NewClient(&goredis.Options{
-			Addr: o.Addresses[0], DB: o.Database, Username: o.User, Password: o.Password, TLSConfig: o.TLS,
+			Addr: o.Addresses[0], DB: o.Database, CredentialsProvider: o.Credentials, TLSConfig: o.TLS,
 			PoolSize: o.Connections, DialTimeout: o.DialTimeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout,
 			PoolTimeout: o.Timeout, ContextTimeoutEnabled: true, MaxRetries: -1, Protocol: 2, DisableIdentity: true,
 		}), nil
 	case Sentinel:
 		return goredis.NewFailoverClient(&goredis.FailoverOptions{
-			MasterName: o.Master, SentinelAddrs: o.Addresses, SentinelPassword: o.SentinelPassword,
-			DB: o.Database, Username: o.User, Password: o.Password, TLSConfig: o.TLS,
+			MasterName: o.Master, SentinelAddrs: o.Addresses,
+			DB: o.Database, CredentialsProvider: o.Credentials, TLSConfig: o.TLS,
 			PoolSize: o.Connections, DialTimeout: o.DialTimeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout,
 			PoolTimeout: o.Timeout, ContextTimeoutEnabled: true, MaxRetries: -1, Protocol: 2, DisableIdentity: true,
 		}), nil
 	case Cluster:
 		return goredis.NewClusterClient(&goredis.ClusterOptions{
-			Addrs: o.Addresses, Username: o.User, Password: o.Password, TLSConfig: o.TLS,
+			Addrs: o.Addresses, CredentialsProvider: o.Credentials, TLSConfig: o.TLS,
 			PoolSize: o.Connections, DialTimeout: o.DialTimeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout,
 			PoolTimeout: o.Timeout, ContextTimeoutEnabled: true, MaxRetries: -1, Protocol: 2, DisableIdentity: true,
 		}), nil
 	}
 	return nil, fmt.Errorf("there is no mode %q of Redis: write single, sentinel or cluster", o.Mode)
 }
+
+// silent keeps go-redis from writing lines of its own to stderr, which is a log of JSON. What fails is counted, and the
+// last error is told where operators hear that Redis is away.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+func init() { goredis.SetLogger(silent{}) }
 
 // New returns a store that has not dialled anything yet: that Redis is away keeps nobody from starting.
 func New(o Options) (*Store, error) {

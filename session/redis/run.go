@@ -184,10 +184,10 @@ func (s *Store) written(w *writing, now time.Time) {
 		}
 		k := w.v.keys[i]
 		if v := s.decode(text); v != nil && (v.session == w.v.session || holds(v, w.v.pin.Subject, now)) {
-			s.confirm(k, w.c, v, now)
-			if v.session != w.v.session {
+			if i == 0 && v.session != w.v.session && s.local.get(k) == w.c {
 				s.stats.adopted.Add(1)
 			}
+			s.confirm(k, w.c, v, now)
 		} else if s.local.get(k) == w.c {
 			s.force(w.c) // what is there binds nobody
 		}

@@ -411,15 +411,41 @@ func (s *Store) Put(keys []session.Key, pin session.Pin) {
 	}
 	now := s.now()
 	keys, pin = ownKeys(keys), ownPin(pin)
-	pin.Renewed = now
 	s.installing.Lock()
-	held, replaces := s.continued(keys, pin, now)
-	var c *copied
-	waits, writes := true, true
+	s.rewrite(s.continued(keys, pin, now), keys, pin, now)
+}
+
+// Swap makes pin the session's, under every key, only if one of the keys still leads to was here: live, with its
+// Version, Start and Subject. It reports whether it did.
+func (s *Store) Swap(keys []session.Key, was, pin session.Pin) bool {
+	now := s.now()
+	s.installing.Lock()
+	for _, k := range keys {
+		c := s.local.get(k)
+		if c == nil || !c.live(now) {
+			continue
+		}
+		if v := c.state.Load(); v.pin.Version == was.Version && v.pin.Start.Equal(was.Start) && v.pin.Subject == was.Subject {
+			s.rewrite(c, ownKeys(keys), ownPin(pin), now)
+			return true
+		}
+	}
+	s.installing.Unlock()
+	return false
+}
+
+// rewrite puts pin under keys, as a new session where held is nil, and unlocks installing, which the caller has locked.
+func (s *Store) rewrite(held *copied, keys []session.Key, pin session.Pin, now time.Time) {
+	pin.Renewed = now
+	replaces := false
+	for _, k := range keys {
+		c := s.local.get(k)
+		replaces = replaces || c != nil && c != held
+	}
+	c, waits, writes := held, true, true
 	if held == nil {
 		c = s.file(keys, &value{session: rand.Uint64(), generation: 1, pin: pin, keys: keys}, now)
 	} else {
-		c = held
 		v := held.state.Load()
 		next := value{session: v.session, generation: v.generation, pin: pin, keys: joined(v.keys, keys)}
 		waits = v.pin.Version != pin.Version
@@ -451,20 +477,16 @@ func (s *Store) Put(keys []session.Key, pin session.Pin) {
 	}
 }
 
-// continued returns the session that pin continues, or nil, and whether a key leads to another session.
-func (s *Store) continued(keys []session.Key, pin session.Pin, now time.Time) (held *copied, replaces bool) {
+// continued returns the live session that pin continues, or nil.
+func (s *Store) continued(keys []session.Key, pin session.Pin, now time.Time) *copied {
 	for _, k := range keys {
-		c := s.local.get(k)
-		if c == nil {
-			continue
+		if c := s.local.get(k); c != nil && c.live(now) {
+			if v := c.state.Load(); v.pin.Start.Equal(pin.Start) && v.pin.Subject == pin.Subject {
+				return c
+			}
 		}
-		v := c.state.Load()
-		if held == nil && c.live(now) && v.pin.Start.Equal(pin.Start) && v.pin.Subject == pin.Subject {
-			held = c
-		}
-		replaces = replaces || c != held
 	}
-	return held, replaces
+	return nil
 }
 
 // putNow writes v under its keys, within the budget.

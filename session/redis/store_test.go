@@ -2,7 +2,9 @@ package redis
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,14 +18,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second
-
 var testSecret = []byte("a secret of the deployment")
 
 // run opens a store and runs it until the test ends.
 func run(t testing.TB, o Options) *Store {
 	t.Helper()
-	o.Secret = testSecret
+	if o.Secret == nil {
+		o.Secret = testSecret
+	}
 	s, err := New(o)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -39,11 +41,11 @@ func run(t testing.TB, o Options) *Store {
 // testBudget: the conformance tests are about what is kept, not about time.
 const testBudget = 10 * time.Second
 
-func conform(t *testing.T, o Options, clear func()) {
+func conform(t *testing.T, o Options) {
 	late := func(idle time.Duration) time.Duration { return idle / 2 }
 	sessiontest.Run(t, late, func(t *testing.T, now func() time.Time) sessiontest.Store {
 		o := o
-		clear()
+		o.Secret = []byte(rand.Text()) // tests that share servers do not see each other's pins
 		o.Budget, o.Timeout, o.Now = testBudget, testBudget, now
 		o.ServerTime = func(context.Context) (time.Time, error) { return now(), nil }
 		return run(t, o)
@@ -51,11 +53,20 @@ func conform(t *testing.T, o Options, clear func()) {
 }
 
 func TestConformanceSingle(t *testing.T) {
-	sessiontest.Run(t, func(idle time.Duration) time.Duration { return idle / 2 },
-		func(t *testing.T, now func() time.Time) sessiontest.Store {
-			return run(t, Options{Mode: Single, Addresses: []string{redistest.Single(t).Address}, Budget: testBudget,
-				Timeout: testBudget, Now: now, ServerTime: func(context.Context) (time.Time, error) { return now(), nil }})
-		})
+	conform(t, Options{Mode: Single, Addresses: []string{redistest.Single(t).Address}})
+}
+
+func TestConformanceSentinel(t *testing.T) {
+	sentinels, _ := redistest.Sentinels(t)
+	conform(t, Options{Mode: Sentinel, Master: "pins", Addresses: sentinels})
+}
+
+func TestConformanceCluster(t *testing.T) {
+	var addresses []string
+	for _, s := range redistest.Cluster(t) {
+		addresses = append(addresses, s.Address)
+	}
+	conform(t, Options{Mode: Cluster, Addresses: addresses})
 }
 
 func key(value string) session.Key {
@@ -73,12 +84,6 @@ func lookup(s *Store, k ...session.Key) string {
 	return out[0].Version
 }
 
-func peek(s *Store, k session.Key) string {
-	out := make([]session.Pin, 1)
-	s.Peek([]session.Key{k}, out)
-	return out[0].Version
-}
-
 func TestTwoReplicasAgree(t *testing.T) {
 	server := redistest.Single(t)
 	o := Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget}
@@ -91,4 +96,113 @@ func TestTwoReplicasAgree(t *testing.T) {
 		require.Equal(t, <-won, <-won)
 		require.Equal(t, lookup(a, k), lookup(b, k))
 	}
+}
+
+// Clocks five minutes apart must not move the end of a session by more than two seconds.
+func TestSkewedClocks(t *testing.T) {
+	server := redistest.Single(t)
+	o := Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget}
+	skewed := func(by time.Duration) Options {
+		o := o
+		o.Now = func() time.Time { return time.Now().Add(by) }
+		return o
+	}
+	a, b := run(t, skewed(5*time.Minute)), run(t, skewed(-5*time.Minute))
+	for _, s := range []*Store{a, b} {
+		require.Eventually(t, func() bool { return s.Stats().Offset.Abs() > time.Minute }, testBudget, time.Millisecond)
+	}
+	pin := pinned("v1")
+	pin.Start, pin.End = pin.Start.Add(5*time.Minute), pin.Start.Add(5*time.Minute+time.Hour)
+	a.Claim([]session.Key{key("x")}, pin)
+	mine := pinned("v2")
+	mine.Start, mine.End = mine.Start.Add(-5*time.Minute), mine.Start.Add(-5*time.Minute+time.Hour)
+	found := b.Claim([]session.Key{key("x")}, mine)
+	require.Equal(t, "v1", found.Version)
+	require.WithinDuration(t, mine.End, found.End, 2*time.Second)
+}
+
+func TestMovesReachOtherReplicas(t *testing.T) {
+	server := redistest.Single(t)
+	o := Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget}
+	a, b := run(t, o), run(t, o)
+	k := key("x")
+	// Subscriptions begin in the background: a replica hears what is published after.
+	require.Eventually(t, func() bool { return strings.Contains(server.Ask("PUBSUB NUMSUB "+channel), ":2\r\n") }, testBudget,
+		time.Millisecond)
+	a.Claim([]session.Key{k}, pinned("v1"))
+	require.Equal(t, "v1", b.Claim([]session.Key{k}, pinned("v2")).Version)
+	page, _, err := a.Sessions(session.Filter{}, "", 10)
+	require.NoError(t, err)
+	require.Len(t, page, 1)
+	moved, err := a.MoveID(page[0].ID, "v3")
+	require.NoError(t, err)
+	require.True(t, moved)
+	require.Eventually(t, func() bool { return lookup(b, k) == "v3" }, testBudget, time.Millisecond)
+	require.Equal(t, 1, a.End([]session.Key{k}))
+	require.Eventually(t, func() bool { return lookup(b, k) == "" }, testBudget, time.Millisecond)
+	require.Equal(t, "v4", b.Claim([]session.Key{k}, pinned("v4")).Version, "an ended session comes back nowhere")
+}
+
+func TestNothingOfTheTellerIsInRedis(t *testing.T) {
+	server := redistest.Single(t)
+	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget})
+	pin := pinned("v1")
+	pin.Subject = "9001/teller-42"
+	s.Claim([]session.Key{key("cookie-77"), {Service: "counter", Attribute: "teller", Value: "9001/teller-42"}}, pin)
+	for _, k := range []string{"cookie-77", "teller-42"} {
+		names := server.Ask("KEYS *")
+		require.Contains(t, names, keyPrefix)
+		require.NotContains(t, names, k)
+		text := server.Ask("GET " + s.codec.name(key("cookie-77")))
+		require.Contains(t, text, `"version":"v1"`)
+		require.NotContains(t, text, k)
+	}
+}
+
+func TestDamagedValuesAreAbsent(t *testing.T) {
+	server := redistest.Single(t)
+	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget})
+	require.Eventually(t, s.setGet.Load, testBudget, time.Millisecond)
+	server.Ask("SET " + s.codec.name(key("x")) + " rubbish")
+	require.Equal(t, "v1", s.Claim([]session.Key{key("x")}, pinned("v1")).Version)
+	require.EqualValues(t, 1, s.Stats().Damaged)
+	require.Contains(t, server.Ask("GET "+s.codec.name(key("x"))), `"version":"v1"`)
+}
+
+func TestFreshCopiesCostNothing(t *testing.T) {
+	server := redistest.Single(t)
+	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget})
+	keys, out := []session.Key{key("x")}, make([]session.Pin, 1)
+	s.Claim(keys, pinned("v1"))
+	before := s.Stats().Commands
+	require.Zero(t, testing.AllocsPerRun(1000, func() { s.Lookup(keys, out) }))
+	require.Equal(t, "v1", out[0].Version)
+	require.Equal(t, before, s.Stats().Commands)
+}
+
+// Without Redis a request waits for the budget and goes on; with it again, the first writer wins.
+func TestWithoutRedis(t *testing.T) {
+	server := redistest.Single(t)
+	o := Options{Mode: Single, Addresses: []string{server.Address}, Probe: 20 * time.Millisecond}
+	a, b := run(t, o), run(t, o)
+	require.Eventually(t, func() bool { return a.setGet.Load() && b.setGet.Load() }, testBudget, time.Millisecond)
+	server.Kill()
+	for i := range 20 {
+		require.Equal(t, "v1", a.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v1")).Version)
+		require.Equal(t, "v2", b.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v2")).Version)
+		require.Equal(t, "v1", lookup(a, key(fmt.Sprint(i))))
+	}
+	require.False(t, a.Stats().Degraded.IsZero())
+	_, err := a.Counts()
+	require.ErrorIs(t, err, session.ErrUnknown, "an unreachable Redis is not an empty one")
+	server.Start()
+	require.Eventually(t, func() bool {
+		for i := range 20 {
+			if lookup(a, key(fmt.Sprint(i))) != lookup(b, key(fmt.Sprint(i))) {
+				return false
+			}
+		}
+		return a.Stats().Degraded.IsZero() && b.Stats().Degraded.IsZero()
+	}, testBudget, 5*time.Millisecond)
+	require.InDelta(t, 18, a.Stats().Adopted+b.Stats().Adopted, 4, "each session had a loser; one that a read corrects first is not counted")
 }

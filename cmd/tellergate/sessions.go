@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"tellergate/admin"
+	"tellergate/config"
+	"tellergate/proxy"
+	"tellergate/session"
+	"tellergate/session/redis"
+)
+
+// Sessions is what the gateway asks of a pin store: what the proxy and the admin API ask of it.
+type sessions interface {
+	proxy.Pins
+	admin.Pins
+	admin.Ledger
+}
+
+// redisSecrets reads what the settings only name.
+type redisSecrets struct {
+	password atomic.Pointer[string] // given to every new connection; replaced by a reload
+}
+
+// read takes the password from where the settings say.
+func (s *redisSecrets) read(settings *config.SessionsRedis) error {
+	password := ""
+	switch {
+	case settings.PasswordFile != "":
+		text, err := os.ReadFile(settings.PasswordFile)
+		if err != nil {
+			return fmt.Errorf("reading the password of Redis (setting sessions.redis.passwordFile): %w", err)
+		}
+		password = string(bytes.TrimRight(text, "\r\n"))
+	case settings.PasswordEnv != "":
+		value, there := os.LookupEnv(settings.PasswordEnv)
+		if !there {
+			return fmt.Errorf("the environment has no %s (setting sessions.redis.passwordEnv): set it, or leave the setting out",
+				settings.PasswordEnv)
+		}
+		password = value
+	}
+	s.password.Store(&password)
+	return nil
+}
+
+// openSessions returns the pin store that the settings name, and what must run for it, nil if nothing.
+func (g *gateway) openSessions(metrics prometheus.Registerer) (sessions, func(context.Context) error, error) {
+	settings := &g.settings.Sessions
+	if settings.Store == "memory" {
+		pins := session.NewMemory(settings.Memory.Entries, nil)
+		metrics.MustRegister(&sessionCollector{pins: pins})
+		return pins, nil, nil
+	}
+	options, err := g.redisOptions(&settings.Redis)
+	if err != nil {
+		return nil, nil, err
+	}
+	pins, err := redis.New(options)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the sessions in Redis: %w", err)
+	}
+	metrics.MustRegister(&redisCollector{pins: pins})
+	return pins, pins.Run, nil
+}
+
+func (g *gateway) redisOptions(settings *config.SessionsRedis) (redis.Options, error) {
+	options := redis.Options{
+		Mode: redis.Mode(settings.Mode), Addresses: settings.Addresses, Master: settings.Master, Database: settings.Database,
+		Connections: settings.Connections, DialTimeout: settings.DialTimeout, Timeout: settings.Timeout,
+		Budget: settings.Budget, Entries: settings.Entries, Failures: settings.Failures, Probe: settings.Probe,
+		Warn: func(text string) { g.log.Warn(text, zap.String("part", "sessions")) },
+	}
+	secret, err := os.ReadFile(settings.SecretFile)
+	if err != nil {
+		return options, fmt.Errorf("reading the deployment secret (setting sessions.redis.secretFile): %w", err)
+	}
+	options.Secret = bytes.TrimSpace(secret)
+	if settings.TLS.Enabled {
+		options.TLS = &tls.Config{ServerName: settings.TLS.ServerName, MinVersion: tls.VersionTLS12}
+		if settings.TLS.CA != "" {
+			pem, err := os.ReadFile(settings.TLS.CA)
+			if err != nil {
+				return options, fmt.Errorf("reading the authorities of Redis (setting sessions.redis.tls.ca): %w", err)
+			}
+			options.TLS.RootCAs = x509.NewCertPool()
+			if !options.TLS.RootCAs.AppendCertsFromPEM(pem) {
+				return options, errors.New("the file of setting sessions.redis.tls.ca holds no certificate in PEM")
+			}
+		}
+	}
+	if settings.PasswordFile == "" && settings.PasswordEnv == "" {
+		return options, nil
+	}
+	if err := g.redisSecrets.read(settings); err != nil {
+		return options, err
+	}
+	user := settings.User
+	options.Credentials = func() (string, string) { return user, *g.redisSecrets.password.Load() }
+	return options, nil
+}
+
+type redisCollector struct{ pins *redis.Store }
+
+// A redisMetric is one figure of redis.Stats.
+type redisMetric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	of   func(redis.Stats) float64
+}
+
+func redisMetricOf(name, help string, kind prometheus.ValueType, of func(redis.Stats) float64) redisMetric {
+	return redisMetric{prometheus.NewDesc("tellergate_redis_"+name, help, nil, nil), kind, of}
+}
+
+var redisMetrics = []redisMetric{
+	redisMetricOf("copies", "Pin keys that this replica has copies of.", prometheus.GaugeValue,
+		func(s redis.Stats) float64 { return float64(s.Copies) }),
+	redisMetricOf("copies_evicted_total", "Copies that fell because of sessions.redis.entries; they are read again.",
+		prometheus.CounterValue, func(s redis.Stats) float64 { return float64(s.Evicted) }),
+	redisMetricOf("copies_found_total", "Keys that a copy answered.", prometheus.CounterValue,
+		func(s redis.Stats) float64 { return float64(s.Found) }),
+	redisMetricOf("copies_stale_total", "Copies that were read again because they were stale.", prometheus.CounterValue,
+		func(s redis.Stats) float64 { return float64(s.Stale) }),
+	redisMetricOf("asked_total", "Claims and reads of keys without a copy.", prometheus.CounterValue,
+		func(s redis.Stats) float64 { return float64(s.Asked) }),
+	redisMetricOf("commands_total", "Commands for pins sent to Redis.", prometheus.CounterValue,
+		func(s redis.Stats) float64 { return float64(s.Commands) }),
+	redisMetricOf("failures_total", "Asks that Redis answered with an error or not at all.", prometheus.CounterValue,
+		func(s redis.Stats) float64 { return float64(s.Failures) }),
+	redisMetricOf("late_total", "Requests that went on without Redis after waiting for the budget.",
+		prometheus.CounterValue, func(s redis.Stats) float64 { return float64(s.Late) }),
+	redisMetricOf("skipped_total", "Asks that were not sent because Redis does not answer.", prometheus.CounterValue,
+		func(s redis.Stats) float64 { return float64(s.Skipped) }),
+	redisMetricOf("damaged_total", "Values that could not be read and were taken for absent.", prometheus.CounterValue,
+		func(s redis.Stats) float64 { return float64(s.Damaged) }),
+	redisMetricOf("adopted_total", "Sessions decided here without Redis that another replica had decided first.",
+		prometheus.CounterValue, func(s redis.Stats) float64 { return float64(s.Adopted) }),
+	redisMetricOf("reasserted_total", "Copies written again after Redis came back.", prometheus.CounterValue,
+		func(s redis.Stats) float64 { return float64(s.Reasserted) }),
+	redisMetricOf("writes_dropped_total", "Background writes that found no room; their copies are written later.",
+		prometheus.CounterValue, func(s redis.Stats) float64 { return float64(s.Lost) }),
+	redisMetricOf("moves_heard_total", "Changes of sessions heard from other replicas.", prometheus.CounterValue,
+		func(s redis.Stats) float64 { return float64(s.Moves) }),
+	redisMetricOf("subscription_lapses_total", "Times the subscription was lost and all copies became stale.",
+		prometheus.CounterValue, func(s redis.Stats) float64 { return float64(s.Lapses) }),
+	redisMetricOf("degraded_since_timestamp_seconds", "Since when requests do without Redis; 0: they do not.",
+		prometheus.GaugeValue, func(s redis.Stats) float64 {
+			if s.Degraded.IsZero() {
+				return 0
+			}
+			return float64(s.Degraded.UnixMilli()) / 1000
+		}),
+	redisMetricOf("clock_offset_seconds", "How far Redis's clock is ahead of this machine's.", prometheus.GaugeValue,
+		func(s redis.Stats) float64 { return s.Offset.Seconds() }),
+}
+
+func (c *redisCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, m := range redisMetrics {
+		out <- m.desc
+	}
+}
+
+func (c *redisCollector) Collect(out chan<- prometheus.Metric) {
+	stats := c.pins.Stats()
+	for _, m := range redisMetrics {
+		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.of(stats))
+	}
+}
