@@ -68,8 +68,8 @@ test: deps kube ## run every test with the race detector, shuffled
 	$(GO) test -race -shuffle=on -timeout 20m $(PACKAGES)
 
 .PHONY: test-faults
-test-faults: deps kube ## the long forms: API server away for two minutes, 100,000 requests through each rolling update
-	TELLERGATE_LONG=1 $(GO) test -count=1 -timeout 60m -v ./internal/kubetest
+test-faults: deps kube ## the fault matrices: an API server, a Redis, a Sentinel, a Cluster that fail under load
+	TELLERGATE_LONG=1 $(GO) test -count=1 -timeout 60m -p 1 -v ./internal/kubetest ./cmd/tellergate/faults
 
 .PHONY: check
 check: ## what CI runs: formatting, vet, staticcheck, generated files, tests, short fuzzing, smoke run
@@ -99,10 +99,6 @@ generated: ## fail if a generated file is out of date
 generate: ## renew the generated files
 	$(GO) run ./internal/architecture/notices THIRD_PARTY_NOTICES
 	$(GO) test ./admin -run 'OpenAPI' -update
-
-.PHONY: test-faults
-test-faults: deps ## the long form of the fault tests: Redis killed, hanging, failing over under load
-	TELLERGATE_FAULTS=long $(GO) test -count=1 -v -timeout 20m ./cmd/tellergate/faults
 
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME each
