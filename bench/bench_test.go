@@ -49,6 +49,7 @@ func TestContendersAnswerRight(t *testing.T) {
 		for _, sample := range result.Samples {
 			require.Zero(t, sample.Failed, "%s: %+v", s.name, sample)
 			require.Zero(t, sample.Wrong, "%s: %+v", s.name, sample)
+			require.Zero(t, sample.Wandered, "%s: %+v", s.name, sample)
 			// How much is answered in moments, on a machine that runs other tests, is not asserted.
 			require.GreaterOrEqual(t, sample.PerSecond, 0.0, "%s: %+v", s.name, sample)
 			require.Positive(t, sample.Memory, "%s: %+v", s.name, sample)

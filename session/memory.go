@@ -109,8 +109,8 @@ func (m *Memory) Put(keys []Key, pin Pin) {
 	m.write(keys, pin, now)
 }
 
-// Swap makes pin the session's, under every key, only if one of the keys still holds was: live, with its Version, Start
-// and Subject. It reports whether it did. Whoever writes what follows from a pin read earlier uses it, so that a session
+// Swap makes pin the session's, under every key, only if one of the keys still holds was: live, with its Version, Start,
+// Subject and pod. It reports whether it did. Whoever writes what follows from a pin read earlier uses it, so that a session
 // that an operator or another request has moved or ended meanwhile stays as they left it.
 func (m *Memory) Swap(keys []Key, was, pin Pin) bool {
 	now := m.now()
@@ -123,7 +123,7 @@ func (m *Memory) Swap(keys []Key, was, pin Pin) bool {
 		}
 		r, seen := e.record, e.record.pin.Load()
 		if held := m.read(r); held.Live(now) && seen.Version == was.Version && seen.Start.Equal(was.Start) &&
-			seen.Subject == was.Subject {
+			seen.Subject == was.Subject && seen.Endpoint == was.Endpoint && seen.UID == was.UID {
 			stored := pin.own()
 			stored.Renewed = now
 			// MoveID takes no shard's lock: the pointer tells whether it came in between.

@@ -416,7 +416,7 @@ func (s *Store) Put(keys []session.Key, pin session.Pin) {
 }
 
 // Swap makes pin the session's, under every key, only if one of the keys still leads to was here: live, with its
-// Version, Start and Subject. It reports whether it did.
+// Version, Start, Subject and pod. It reports whether it did.
 func (s *Store) Swap(keys []session.Key, was, pin session.Pin) bool {
 	now := s.now()
 	s.installing.Lock()
@@ -425,7 +425,9 @@ func (s *Store) Swap(keys []session.Key, was, pin session.Pin) bool {
 		if c == nil || !c.live(now) {
 			continue
 		}
-		if v := c.state.Load(); v.pin.Version == was.Version && v.pin.Start.Equal(was.Start) && v.pin.Subject == was.Subject {
+		held := &c.state.Load().pin
+		if held.Version == was.Version && held.Start.Equal(was.Start) && held.Subject == was.Subject &&
+			held.Endpoint == was.Endpoint && held.UID == was.UID {
 			s.rewrite(c, ownKeys(keys), ownPin(pin), now)
 			return true
 		}

@@ -373,11 +373,16 @@ func testSwap(t *testing.T, f fixture) {
 	require.False(t, f.Swap([]session.Key{cookie("a")}, next, was), "an operator has moved it meanwhile")
 	require.Equal(t, []string{"v3", "v3"}, f.versions(cookie("a"), teller("1")))
 
-	next.Version = "v3"
+	next.Version, next.Endpoint, next.UID = "v3", session.Pin{}.Endpoint, ""
 	other := next
 	other.Subject = "9001/2"
 	require.False(t, f.Swap([]session.Key{cookie("a")}, other, was), "another subject's pin")
 	require.True(t, f.Swap([]session.Key{cookie("new"), teller("1")}, next, next), "any of the keys may hold it")
+	first, second := next, next
+	first.Endpoint, second.Endpoint = netip.MustParseAddrPort("10.2.0.5:80"), netip.MustParseAddrPort("10.2.0.6:80")
+	require.True(t, f.Swap([]session.Key{cookie("a")}, next, first))
+	require.False(t, f.Swap([]session.Key{cookie("a")}, next, second), "of two first answers the earlier gives the pod")
+	next = first
 	f.End([]session.Key{teller("1")})
 	require.False(t, f.Swap([]session.Key{cookie("a"), teller("1"), cookie("new")}, next, next), "it has ended meanwhile")
 	require.Equal(t, []string{"", "", ""}, f.versions(cookie("a"), teller("1"), cookie("new")))
