@@ -95,6 +95,7 @@ func newReplica(t testing.TB, change ...func(*admin.Options)) *replica {
 		Address: netip.MustParseAddrPort("127.0.0.1:0"), Replica: "here", Schema: schema,
 		Defaults: map[string]string{"legalEntity": "9001"}, Store: r.store, Reader: reader, Live: r.loop,
 		Pins: r.sessions, Ledger: r.sessions, Pods: r.pods, Ready: func() []string { return r.missing },
+		Notes:   func() []string { return []string{"a note"} },
 		Metrics: http.NotFoundHandler(), Log: zaptest.NewLogger(t, zaptest.Level(zap.DPanicLevel)),
 	}
 	for _, f := range change {

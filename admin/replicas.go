@@ -31,9 +31,6 @@ func (s *Server) getReplicas(context.Context, *Nothing) (*replicas, error) {
 	}}}}, nil
 }
 
-// sessionsNote is in every readiness answer, so that nobody scales out by surprise.
-const sessionsNote = "sessions are kept in this process: run one replica only, and expect a restart to end every session"
-
 // registerPlain adds what is served outside the API: health, metrics, profiles.
 func (s *Server) registerPlain() {
 	s.mux.HandleFunc("GET "+api.HealthPath, func(w http.ResponseWriter, _ *http.Request) {
@@ -55,9 +52,9 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	if len(missing) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	body := api.Readiness{Ready: len(missing) == 0, Missing: missing, Notes: []string{sessionsNote}}
+	body := api.Readiness{Ready: len(missing) == 0, Missing: missing}
 	if s.Notes != nil {
-		body.Notes = append(body.Notes, s.Notes()...)
+		body.Notes = s.Notes()
 	}
 	_ = json.NewEncoder(w).Encode(body) // a caller that has gone away is no fault of ours
 }

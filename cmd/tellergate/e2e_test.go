@@ -271,7 +271,8 @@ func TestRevisionsSurviveKill(t *testing.T) {
 
 	r = start(t, dir, settings(dir, ""))
 	require.Eventually(t, func() bool {
-		response, _ := r.call(http.MethodGet, "/readyz", "", nil)
+		response, body := r.call(http.MethodGet, "/readyz", "", nil)
+		assert.Contains(t, string(body), "run one replica only")
 		return response.StatusCode == http.StatusOK
 	}, patience, 10*time.Millisecond)
 	require.Equal(t, "v2", r.get(newClient(t, 1), "/", "X-Teller-Id", "1"))

@@ -38,6 +38,7 @@ type gateway struct {
 	loop         *live.Loop
 	admin        *admin.Server
 	accessLog    *logFile                    // nil if it goes elsewhere
+	alone        bool                        // sessions are kept in this process
 	runSessions  func(context.Context) error // nil: the pin store needs nothing to run
 	redisSecrets redisSecrets
 	closers      []io.Closer // in the order of opening
@@ -63,7 +64,7 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{settingsFile: settingsFile, settings: settings, log: log}
+	g := &gateway{settingsFile: settingsFile, settings: settings, log: log, alone: settings.Sessions.Store == "memory"}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close())
@@ -102,8 +103,9 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		PerEndpoint:     settings.Upstream.PerEndpoint,
 	})
 	g.proxy, err = proxy.New(proxy.Options{
-		Settings: settings, Schema: schema, Pins: pins, Pool: g.pool, PodSet: g.pods.podSet, Ready: func() bool { return len(g.missing()) == 0 },
-		Log: log, Metrics: metrics, AccessLog: accessLog,
+		Settings: settings, Schema: schema, Pins: pins, Pool: g.pool, PodSet: g.pods.podSet,
+		Ready: func() bool { return len(g.missing()) == 0 },
+		Log:   log, Metrics: metrics, AccessLog: accessLog,
 	})
 	if err != nil {
 		return nil, err
@@ -129,7 +131,7 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		Ledger:   pins,
 		Pods:     pods{g.proxy},
 		Ready:    g.missing,
-		Notes:    g.pods.notes,
+		Notes:    g.notes,
 		Metrics:  promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}),
 		Log:      log,
 		Replica:  hostname(),
@@ -221,6 +223,18 @@ func (g *gateway) missing() []string {
 	}
 }
 
+// inProcess is said at the start and by /readyz, so that nobody scales out by surprise.
+const inProcess = "sessions are kept in this process: run one replica only, and expect a restart to end every session"
+
+// notes says what operators should know of a replica that is ready.
+func (g *gateway) notes() []string {
+	var notes []string
+	if g.alone {
+		notes = append(notes, inProcess)
+	}
+	return append(notes, g.pods.notes()...)
+}
+
 // close releases what compose opened, last first.
 func (g *gateway) close() error {
 	var errs []error
@@ -237,8 +251,8 @@ func (g *gateway) logStart() {
 	}
 	g.log.Info("tellergate runs", zap.String("version", build.Version), zap.String("settings", name(g.settingsFile)),
 		zap.Stringer("admin", g.admin.Addr()), zap.String("rules", g.settings.Rules.Path))
-	if g.settings.Sessions.Store == "memory" {
-		g.log.Info("sessions are kept in this process: run one replica only, and a restart ends every session")
+	if g.alone {
+		g.log.Info(inProcess)
 	} else {
 		g.log.Info("sessions are kept in Redis", zap.String("mode", g.settings.Sessions.Redis.Mode),
 			zap.Strings("addresses", g.settings.Sessions.Redis.Addresses))
