@@ -20,8 +20,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience bounds every wait for a condition.
-const patience = 30 * time.Second
+// patience bounds every wait for a condition. After an outage of the API server its controllers wait up to a minute before
+// they try again.
+const patience = 90 * time.Second
 
 // A gateway is one real tellergate process, under the role of deploy/kubernetes/rbac.yaml.
 type gateway struct {
