@@ -79,9 +79,9 @@ func TestReadmeTourIsTheTour(t *testing.T) {
 func TestMetricsInTheManualExist(t *testing.T) {
 	v1 := servePods(t, "v1", 1)
 	r := start(t, t.TempDir(), settings(t.TempDir(), ""))
-	r.putRules(splitDocument(v1, v1, 0, pinned))
-	r.get(newClient(t, 1), "/", "X-Teller-Id", "1")
-	_, served := r.call("GET", "/metrics", "", nil)
+	r.PutRules(splitDocument(v1, v1, 0, pinned))
+	r.Get(newClient(t, 1), "/", "X-Teller-Id", "1")
+	_, served := r.Call("GET", "/metrics", "", nil)
 	manual, err := os.ReadFile("../../docs/operations.md")
 	require.NoError(t, err)
 	names := regexp.MustCompile(`tellergate_[a-z_]+`).FindAllString(string(manual), -1)

@@ -19,10 +19,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"tellergate/cmd/tellergate/gatewaytest"
 )
 
 // splitDocument splits the service counter by teller, with weight basis points to v2. sessions may be empty.
-func splitDocument(v1, v2 *versionPods, weight int, sessions string) string {
+func splitDocument(v1, v2 *gatewaytest.Pods, weight int, sessions string) string {
 	return fmt.Sprintf(`
 services:
   - name: counter
@@ -36,16 +38,16 @@ services:
       - name: canary
         priority: 100
         then: {split: [{version: v1, weight: %d}, {version: v2, weight: %d}], by: [teller], salt: e2e}
-`, v1.static(), v2.static(), sessions, 10000-weight, weight)
+`, v1.Static(), v2.Static(), sessions, 10000-weight, weight)
 }
 
 const pinned = `sessions: {key: [session, teller], subject: teller}`
 
 // versions asks once for each of n tellers and returns who answered.
-func versions(r *running, client *http.Client, n int) []string {
+func versions(r *gatewaytest.Gateway, client *http.Client, n int) []string {
 	out := make([]string, n)
 	for i := range n {
-		out[i] = r.get(client, "/", "X-Branch-Id", "0001", "X-Teller-Id", fmt.Sprintf("%05d", i))
+		out[i] = r.Get(client, "/", "X-Branch-Id", "0001", "X-Teller-Id", fmt.Sprintf("%05d", i))
 	}
 	return out
 }
@@ -64,13 +66,13 @@ func TestSplitOfThousandTellersWithoutPins(t *testing.T) {
 	r := start(t, t.TempDir(), settings(t.TempDir(), ""))
 	client := newClient(t, 8)
 
-	r.putRules(splitDocument(v1, v2, 3000, ""))
+	r.PutRules(splitDocument(v1, v2, 3000, ""))
 	at30 := versions(r, client, 1000)
 	// 300 ± 4 standard deviations of a binomial with n = 1000, p = 0.3.
 	assert.InDelta(t, 300, count(at30, "v2"), 58)
 	assert.Equal(t, at30, versions(r, client, 1000), "the same teller gets the same version")
 
-	r.putRules(splitDocument(v1, v2, 5000, ""))
+	r.PutRules(splitDocument(v1, v2, 5000, ""))
 	at50 := versions(r, client, 1000)
 	moved := 0
 	for i := range at30 {
@@ -89,9 +91,9 @@ func TestSplitOfThousandTellersWithPins(t *testing.T) {
 	r := start(t, t.TempDir(), settings(t.TempDir(), ""))
 	client := newClient(t, 8)
 
-	r.putRules(splitDocument(v1, v2, 3000, pinned))
+	r.PutRules(splitDocument(v1, v2, 3000, pinned))
 	at30 := versions(r, client, 1000)
-	r.putRules(splitDocument(v1, v2, 5000, pinned))
+	r.PutRules(splitDocument(v1, v2, 5000, pinned))
 	both := versions(r, client, 2000)
 	assert.Equal(t, at30, both[:1000], "nobody who had a session moved")
 	assert.InDelta(t, 500, count(both[1000:], "v2"), 64, "new tellers follow the new weight")
@@ -115,29 +117,29 @@ services:
         priority: 1
         when: {attribute: teller, is: %q}
         then: {version: v2}
-`, v1.static(), v2.static(), teller)
+`, v1.Static(), v2.Static(), teller)
 	}
-	r.putRules(document("9001/0001"))
+	r.PutRules(document("9001/0001"))
 
 	// An anonymous login page sets the cookie; the session is provisional until the teller is known.
-	require.Equal(t, "v1", r.get(client, "/login", "X-Set-Session", "s1"))
-	require.Equal(t, "v2", r.get(client, "/", "Cookie", "JSESSIONID=s1", "X-Teller-Id", "0001"), "decided once more with its subject")
-	r.putRules(document("9001/0002"))
-	require.Equal(t, "v2", r.get(client, "/", "Cookie", "JSESSIONID=s1", "X-Teller-Id", "0001"), "then fixed")
-	require.Equal(t, "v2", r.get(client, "/", "Cookie", "JSESSIONID=s1"), "by the cookie alone, too")
+	require.Equal(t, "v1", r.Get(client, "/login", "X-Set-Session", "s1"))
+	require.Equal(t, "v2", r.Get(client, "/", "Cookie", "JSESSIONID=s1", "X-Teller-Id", "0001"), "decided once more with its subject")
+	r.PutRules(document("9001/0002"))
+	require.Equal(t, "v2", r.Get(client, "/", "Cookie", "JSESSIONID=s1", "X-Teller-Id", "0001"), "then fixed")
+	require.Equal(t, "v2", r.Get(client, "/", "Cookie", "JSESSIONID=s1"), "by the cookie alone, too")
 
 	// A session id renewed at login keeps the version, even without the teller.
-	require.Equal(t, "v2", r.get(client, "/login", "Cookie", "JSESSIONID=s1", "X-Set-Session", "s2"))
-	require.Equal(t, "v2", r.get(client, "/", "Cookie", "JSESSIONID=s2"))
+	require.Equal(t, "v2", r.Get(client, "/login", "Cookie", "JSESSIONID=s1", "X-Set-Session", "s2"))
+	require.Equal(t, "v2", r.Get(client, "/", "Cookie", "JSESSIONID=s2"))
 
 	// Another teller at the same terminal is another subject.
-	r.putRules(document("9001/nobody"))
-	require.Equal(t, "v1", r.get(client, "/", "Cookie", "JSESSIONID=s2", "X-Teller-Id", "0003"))
-	require.Equal(t, "v2", r.get(client, "/", "X-Teller-Id", "0001"), "the first teller's own session goes on")
+	r.PutRules(document("9001/nobody"))
+	require.Equal(t, "v1", r.Get(client, "/", "Cookie", "JSESSIONID=s2", "X-Teller-Id", "0003"))
+	require.Equal(t, "v2", r.Get(client, "/", "X-Teller-Id", "0001"), "the first teller's own session goes on")
 
 	// Logout ends it.
-	require.Equal(t, "v2", r.get(client, "/logout", "X-Teller-Id", "0001"))
-	require.Equal(t, "v1", r.get(client, "/", "X-Teller-Id", "0001"))
+	require.Equal(t, "v2", r.Get(client, "/logout", "X-Teller-Id", "0001"))
+	require.Equal(t, "v1", r.Get(client, "/", "X-Teller-Id", "0001"))
 }
 
 // TestRuleChangeUnderLoad: no request fails, every unpinned request sent after the acknowledgement of a change obeys
@@ -162,9 +164,9 @@ services:
       - {name: v1, pods: %[1]s}
       - {name: v2, pods: %[2]s}
     sessions: {key: [teller]}
-`, v1.static(), v2.static(), to)
+`, v1.Static(), v2.Static(), to)
 	}
-	r.putRules(document("v1"))
+	r.PutRules(document("v1"))
 
 	// A change in flight may be seen or not; acknowledged is what every later request must obey. Both are bumped by
 	// the writer: sent before the write, acknowledged after its answer. Odd changes go to v2.
@@ -187,7 +189,7 @@ services:
 					path = "/"
 				}
 				before := acknowledged.Load()
-				request, _ := http.NewRequest(http.MethodGet, "http://"+r.frontend+path, nil)
+				request, _ := http.NewRequest(http.MethodGet, "http://"+r.Frontend+path, nil)
 				request.Header.Set("X-Teller-Id", teller)
 				response, err := client.Do(request)
 				if err != nil {
@@ -224,7 +226,7 @@ services:
 	for done.Load() < enough && time.Now().Before(deadline) {
 		changes++
 		sent.Add(1)
-		r.putRules(document([]string{"v1", "v2"}[changes%2]))
+		r.PutRules(document([]string{"v1", "v2"}[changes%2]))
 		acknowledged.Add(1)
 	}
 	close(stop)
@@ -240,15 +242,15 @@ func TestSessionCookieFromUntrustedAddressReachesThePodUntouched(t *testing.T) {
 	v1 := servePods(t, "v1", 1)
 	dir := t.TempDir()
 	r := start(t, dir, strings.Replace(settings(dir, ""), "trust: {identity: [127.0.0.0/8]}", "trust: {}", 1))
-	r.putRules(fmt.Sprintf(`
+	r.PutRules(fmt.Sprintf(`
 services:
   - name: counter
     default: v1
     versions: [{name: v1, pods: %s}]
     sessions: {key: [session]}
-`, v1.static()))
+`, v1.Static()))
 	const cookie = `other=1; JSESSIONID="aB%2F+é==.node-1"; last=x`
-	request, err := http.NewRequest(http.MethodGet, "http://"+r.frontend+"/", nil)
+	request, err := http.NewRequest(http.MethodGet, "http://"+r.Frontend+"/", nil)
 	require.NoError(t, err)
 	request.Header.Set("Cookie", cookie)
 	request.Header.Set("X-Teller-Id", "0001")
@@ -264,19 +266,19 @@ func TestRevisionsSurviveKill(t *testing.T) {
 	dir := t.TempDir()
 	r := start(t, dir, settings(dir, ""))
 	client := newClient(t, 1)
-	r.putRules(splitDocument(v1, v2, 0, ""))
-	r.putRules(splitDocument(v1, v2, 10000, ""))
-	require.Equal(t, "v2", r.get(client, "/", "X-Teller-Id", "1"))
-	r.kill()
+	r.PutRules(splitDocument(v1, v2, 0, ""))
+	r.PutRules(splitDocument(v1, v2, 10000, ""))
+	require.Equal(t, "v2", r.Get(client, "/", "X-Teller-Id", "1"))
+	r.Kill()
 
 	r = start(t, dir, settings(dir, ""))
 	require.Eventually(t, func() bool {
-		response, body := r.call(http.MethodGet, "/readyz", "", nil)
+		response, body := r.Call(http.MethodGet, "/readyz", "", nil)
 		assert.Contains(t, string(body), "run one replica only")
 		return response.StatusCode == http.StatusOK
 	}, patience, 10*time.Millisecond)
-	require.Equal(t, "v2", r.get(newClient(t, 1), "/", "X-Teller-Id", "1"))
-	_, body := r.call(http.MethodGet, "/api/v1/revisions", "", nil)
+	require.Equal(t, "v2", r.Get(newClient(t, 1), "/", "X-Teller-Id", "1"))
+	_, body := r.Call(http.MethodGet, "/api/v1/revisions", "", nil)
 	require.Contains(t, string(body), `"seq":2`)
 }
 
@@ -286,7 +288,7 @@ func TestSecondProcessOnTheSameDataIsRefused(t *testing.T) {
 	second := t.TempDir()
 	file := filepath.Join(second, "tellergate.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(settings(dir, "")), 0o600))
-	out, err := exec.Command(binary, "--settings", file).CombinedOutput()
+	out, err := exec.Command(gatewaytest.Binary, "--settings", file).CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(out), "has it open")
 }
@@ -299,7 +301,7 @@ func TestFrontendAddressTaken(t *testing.T) {
 	file := filepath.Join(dir, "tellergate.yaml")
 	text := strings.Replace(settings(dir, ""), "address: 127.0.0.1:0", "address: "+taken.Addr().String(), 1)
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-	cmd := exec.Command(binary, "--settings", file)
+	cmd := exec.Command(gatewaytest.Binary, "--settings", file)
 	out, err := cmd.CombinedOutput()
 	require.Error(t, err)
 	assert.Equal(t, exitFailed, cmd.ProcessState.ExitCode())
@@ -311,7 +313,7 @@ func TestBadSettingsAreAllNamed(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "tellergate.yaml")
 	require.NoError(t, os.WriteFile(file, []byte("frontends:\n  - {name: a, address: nowhere}\nadmim: {}\n"), 0o600))
-	cmd := exec.Command(binary, "--settings", file)
+	cmd := exec.Command(gatewaytest.Binary, "--settings", file)
 	out, err := cmd.CombinedOutput()
 	require.Error(t, err)
 	assert.Equal(t, exitUsage, cmd.ProcessState.ExitCode())
@@ -324,10 +326,10 @@ func TestReload(t *testing.T) {
 	dir := t.TempDir()
 	text := settings(dir, "")
 	r := start(t, dir, text)
-	r.putRules(splitDocument(v1, v1, 0, ""))
+	r.PutRules(splitDocument(v1, v1, 0, ""))
 	file := filepath.Join(dir, "tellergate.yaml")
 	teller := func() string {
-		request, err := http.NewRequest(http.MethodGet, "http://"+r.frontend+"/", nil)
+		request, err := http.NewRequest(http.MethodGet, "http://"+r.Frontend+"/", nil)
 		require.NoError(t, err)
 		request.Header.Set("X-Teller-Id", "0001")
 		response, err := newClient(t, 1).Do(request)
@@ -337,9 +339,9 @@ func TestReload(t *testing.T) {
 	}
 	hangUp := func(text, logged string) {
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-		before := strings.Count(r.log(), logged)
-		require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP))
-		require.Eventually(t, func() bool { return strings.Count(r.log(), logged) > before }, patience, 5*time.Millisecond, "%s", logged)
+		before := strings.Count(r.Log(), logged)
+		require.NoError(t, r.Command.Process.Signal(syscall.SIGHUP))
+		require.Eventually(t, func() bool { return strings.Count(r.Log(), logged) > before }, patience, 5*time.Millisecond, "%s", logged)
 	}
 	require.Equal(t, "0001", teller())
 	hangUp("frontends: [", "not reloaded")
@@ -364,9 +366,9 @@ func TestTerminationLosesNoRequest(t *testing.T) {
 	v1 := servePods(t, "v1", 2)
 	dir := t.TempDir()
 	r := start(t, dir, settings(dir, ""))
-	r.putRules(splitDocument(v1, v1, 0, ""))
+	r.PutRules(splitDocument(v1, v1, 0, ""))
 	health := func() int {
-		response, err := http.Get("http://" + r.frontend + "/-/lb")
+		response, err := http.Get("http://" + r.Frontend + "/-/lb")
 		if err != nil {
 			return 0
 		}
@@ -383,7 +385,7 @@ func TestTerminationLosesNoRequest(t *testing.T) {
 		workers.Go(func() {
 			client := newClient(t, 1)
 			for !leaving.Load() {
-				response, err := client.Get("http://" + r.frontend + "/")
+				response, err := client.Get("http://" + r.Frontend + "/")
 				if err != nil {
 					failed.Add(1)
 					continue
@@ -398,12 +400,12 @@ func TestTerminationLosesNoRequest(t *testing.T) {
 		})
 	}
 	require.Eventually(t, func() bool { return done.Load() > 500 }, patience, time.Millisecond)
-	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, r.Command.Process.Signal(syscall.SIGTERM))
 	require.Eventually(t, func() bool { return health() == http.StatusServiceUnavailable }, patience, time.Millisecond)
 	leaving.Store(true)
 	workers.Wait()
-	<-r.exited
-	assert.Zero(t, r.cmd.ProcessState.ExitCode(), "%s", r.log())
+	<-r.Exited
+	assert.Zero(t, r.Command.ProcessState.ExitCode(), "%s", r.Log())
 	assert.Zero(t, failed.Load(), "failed requests of %d", done.Load())
 
 	// Every request is in the access log.
@@ -423,14 +425,14 @@ func TestTerminationLosesNoRequest(t *testing.T) {
 func TestInterruptDoesNotWaitForTheLoadBalancer(t *testing.T) {
 	dir := t.TempDir()
 	r := start(t, dir, strings.Replace(settings(dir, ""), "delay: 300ms", "delay: 1h", 1))
-	r.terminate(syscall.SIGINT)
+	r.Terminate(syscall.SIGINT)
 }
 
 // TestExplainReadsPathsAsTheDataPlaneDoes: what explain says of a path is what happens to a request with that path.
 func TestExplainReadsPathsAsTheDataPlaneDoes(t *testing.T) {
 	v1, v2 := servePods(t, "v1", 1), servePods(t, "v2", 1)
 	r := start(t, t.TempDir(), settings(t.TempDir(), ""))
-	r.putRules(fmt.Sprintf(`
+	r.PutRules(fmt.Sprintf(`
 services:
   - name: counter
     default: v1
@@ -439,12 +441,12 @@ services:
       - {name: v2, pods: %s}
     rules:
       - {name: eod, priority: 1, when: {any: [{path: {prefix: /teller/eod}}, {path: {is: /a/}}]}, then: {version: v2}}
-`, v1.static(), v2.static()))
+`, v1.Static(), v2.Static()))
 	for _, path := range []string{
 		"/", "/teller/eod", "/teller/eodx", "/teller/eod/", "/teller//eod", "/teller/./eod/x", "/teller/x/../eod", "/teller/%65od",
 		"/teller/eod?x=/a", "/x/../teller/eod", "/teller%2feod", "/Teller/eod", "/teller/eod/..", "/a", "/a/", "/a/.", "/a/b/..", "/a/b/%2e%2e", "/a/b/../", "/..", "/teller/eod/../../teller/eod/%E7%BD%91",
 	} {
-		connection, err := net.Dial("tcp", r.frontend)
+		connection, err := net.Dial("tcp", r.Frontend)
 		require.NoError(t, err)
 		_, err = fmt.Fprintf(connection, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path)
 		require.NoError(t, err)
@@ -453,7 +455,7 @@ services:
 		require.NoError(t, err)
 		body, err := json.Marshal(map[string]string{"path": path})
 		require.NoError(t, err)
-		_, explained := r.call(http.MethodPost, "/api/v1/explain", "application/json", body)
+		_, explained := r.Call(http.MethodPost, "/api/v1/explain", "application/json", body)
 		var said struct{ Version string }
 		require.NoError(t, json.Unmarshal(explained, &said), "%s", explained)
 		status, _, _ := strings.Cut(string(answer), "\r\n")

@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"tellergate/cmd/tellergate/gatewaytest"
 	"tellergate/session/redis/redistest"
 )
 
@@ -32,11 +32,11 @@ func long(t *testing.T) {
 type setup struct {
 	t        *testing.T
 	gateways []*gateway
-	v1, v2   string // pod addresses
+	v1, v2   *gatewaytest.Pods
 }
 
 func newSetup(t *testing.T, redis string) *setup {
-	s := &setup{t: t, v1: pod(t, "v1"), v2: pod(t, "v2")}
+	s := &setup{t: t, v1: gatewaytest.ServePods(t, "v1", 1), v2: gatewaytest.ServePods(t, "v2", 1)}
 	for range 2 {
 		s.gateways = append(s.gateways, start(t, redis))
 	}
@@ -52,14 +52,14 @@ func (s *setup) rules(version, sessions, state string) {
 		if g.dead.Load() {
 			continue
 		}
-		g.put(fmt.Sprintf(`services:
+		g.PutRules(fmt.Sprintf(`services:
   - name: counter
     default: %s
     versions:
-      - {name: v1, pods: {static: [%q]}, state: %s}
-      - {name: v2, pods: {static: [%q]}}
+      - {name: v1, pods: %s, state: %s}
+      - {name: v2, pods: %s}
     %s
-`, version, s.v1, state, s.v2, sessions))
+`, version, s.v1.Static(), state, s.v2.Static(), sessions))
 	}
 }
 
@@ -134,7 +134,7 @@ func (l *load) request(i int) {
 			continue
 		}
 		started := time.Now()
-		request, _ := http.NewRequest(http.MethodGet, "http://"+g.frontend+"/", nil)
+		request, _ := http.NewRequest(http.MethodGet, "http://"+g.Frontend+"/", nil)
 		request.Header.Set("X-Session-Id", "session-"+strconv.Itoa(i))
 		response, err := l.client.Do(request)
 		if err != nil {
@@ -177,8 +177,8 @@ func (l *load) holds(what string) {
 	commands, found := 0.0, 0.0
 	for _, g := range l.gateways {
 		if !g.dead.Load() {
-			commands += g.metric(l.t, "tellergate_redis_commands_total")
-			found += g.metric(l.t, "tellergate_redis_copies_found_total")
+			commands += g.Metric("tellergate_redis_commands_total")
+			found += g.Metric("tellergate_redis_copies_found_total")
 		}
 	}
 	why := ""
@@ -261,7 +261,7 @@ func TestRedisKilledAndBackEmpty(t *testing.T) {
 		server.Start()
 	})
 	for _, g := range s.gateways {
-		require.Eventually(t, func() bool { return g.metric(t, "tellergate_redis_degraded_since_timestamp_seconds") == 0 },
+		require.Eventually(t, func() bool { return g.Metric("tellergate_redis_degraded_since_timestamp_seconds") == 0 },
 			20*time.Second, 50*time.Millisecond)
 	}
 	l.holds("Redis killed and back empty")
@@ -280,7 +280,7 @@ func TestRedisStopped(t *testing.T) {
 		for until := time.Now().Add(10 * time.Second); time.Now().Before(until); {
 			time.Sleep(500 * time.Millisecond)
 			for _, g := range s.gateways {
-				most = max(most, g.metric(t, "go_goroutines"))
+				most = max(most, g.Metric("go_goroutines"))
 			}
 		}
 		server.Continue()
@@ -346,24 +346,9 @@ func TestCommandsOfNewSessions(t *testing.T) {
 	took := time.Since(started)
 	commands := 0.0
 	for _, g := range s.gateways {
-		commands += g.metric(t, "tellergate_redis_commands_total")
+		commands += g.Metric("tellergate_redis_commands_total")
 	}
 	require.Zero(t, l.failed.Load())
 	t.Logf("%d new sessions in %s: %.3f Redis commands for each request", n, took.Round(time.Millisecond), commands/float64(n))
 	require.LessOrEqual(t, commands/float64(n), 1.1)
-}
-
-func (g *gateway) put(document string) {
-	head, err := http.Get("http://" + g.admin + "/api/v1/rules")
-	require.NoError(g.t, err)
-	head.Body.Close()
-	request, err := http.NewRequest(http.MethodPut, "http://"+g.admin+"/api/v1/rules", bytes.NewReader([]byte(document)))
-	require.NoError(g.t, err)
-	request.Header.Set("Content-Type", "application/yaml")
-	request.Header.Set("If-Match", head.Header.Get("ETag"))
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(g.t, err)
-	defer response.Body.Close()
-	answer, _ := io.ReadAll(response.Body)
-	require.Less(g.t, response.StatusCode, 300, "%s", answer)
 }
