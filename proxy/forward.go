@@ -144,6 +144,9 @@ func (r *request) endsHere(name []byte) bool {
 		if len(name) > len("X-Tellergate-") && spelledLike(name[:len("X-Tellergate-")], "X-Tellergate-") {
 			return true
 		}
+		if spelledLike(name, movedHeader) {
+			return true
+		}
 		forwarded := len(name) > len("X-Forwarded-") && spelledLike(name[:len("X-Forwarded-")], "X-Forwarded-") ||
 			spelledLike(name, "X-Real-IP")
 		if forwarded && (underscored || !r.forwardedTrusted) {

@@ -95,6 +95,11 @@ func (r *request) settled() bool {
 		r.pin = r.p.pins.Claim(r.keys, mine)
 		if r.pin.Start.Equal(mine.Start) {
 			r.p.metrics.pinsWritten.Inc()
+		} else { // a session that was known elsewhere, and is under every key now
+			r.held = 0
+			for i := range r.pins {
+				r.pins[i] = r.pin
+			}
 		}
 		if r.pin.Version == mine.Version {
 			return true
@@ -225,6 +230,7 @@ func (r *request) remember() {
 		return
 	}
 	a := &r.exchange.Answer
+	r.moved = r.leftPod(sessions)
 	began, expired := r.cookiesSet(sessions)
 	if expired || says(a, "X-Session-End", "1") ||
 		a.Status < 400 && sessions.EndsAt(r.query.Path) {
@@ -237,9 +243,32 @@ func (r *request) remember() {
 	if len(r.keys) > 0 && r.pin.Version == r.decision.Version.Name() &&
 		(r.pin.Endpoint != r.exchange.Endpoint.Addr || r.pin.UID != r.exchange.Endpoint.UID) {
 		next := r.pin
-		next.Endpoint, next.UID = r.exchange.Endpoint.Addr, r.exchange.Endpoint.UID
+		next.Endpoint, next.UID, next.Moved = r.exchange.Endpoint.Addr, r.exchange.Endpoint.UID, false
 		r.swap(next) // or the session has been moved or ended meanwhile, and its pin is not ours to write
 	}
+}
+
+// Values of movedHeader.
+const (
+	movedHeader  = "X-Session-Moved"
+	movedPod     = "pod"     // another pod of the session's version answers
+	movedVersion = "version" // another version answers
+)
+
+// leftPod says what the client of a session learns whose pod is not the one that answers; empty for a session that had
+// none yet or has kept it.
+func (r *request) leftPod(sessions *rules.CompiledSessions) string {
+	former := r.former(sessions.Absolute)
+	answers := &r.exchange.Endpoint
+	switch {
+	case former == nil || !former.Endpoint.IsValid() && !former.Moved:
+		return ""
+	case former.Moved || former.Version != r.decision.Version.Name():
+		return movedVersion
+	case former.Endpoint != answers.Addr || former.UID != answers.UID:
+		return movedPod
+	}
+	return ""
 }
 
 // endSession ends the pins under all keys of the request; what follows is a new session.
@@ -247,7 +276,7 @@ func (r *request) endSession() {
 	if len(r.keys) > 0 {
 		r.p.metrics.pinsEnded.Add(float64(r.p.pins.End(r.keys)))
 	}
-	r.keys, r.pins, r.pin, r.subject = r.keys[:0], r.pins[:0], session.Pin{}, ""
+	r.keys, r.pins, r.pin, r.subject, r.moved = r.keys[:0], r.pins[:0], session.Pin{}, "", ""
 }
 
 // beginUnder gives the session the id that the answer sets: a new session is pinned to the version that answered, one
@@ -259,7 +288,7 @@ func (r *request) beginUnder(key session.Key) {
 	if !had {
 		next = r.newPin(r.decision.Version.Name())
 	}
-	next.Version = r.decision.Version.Name()
+	next.Version, next.Moved = r.decision.Version.Name(), false
 	next.Endpoint, next.UID = r.exchange.Endpoint.Addr, r.exchange.Endpoint.UID
 	r.keys = append([]session.Key{key}, r.keys...) // a login: once in a session
 	r.pins = append(r.pins, session.Pin{})

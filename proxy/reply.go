@@ -151,11 +151,14 @@ func (r *request) appendHead(b []byte, a *upstream.Answer, coding int64) []byte 
 	}
 	for i := range a.Fields {
 		f := &a.Fields[i]
-		if isHopByHop(f.Name) || nominated && nominates(a.Fields, f.Name) ||
+		if isHopByHop(f.Name) || nominated && nominates(a.Fields, f.Name) || equalFold(f.Name, movedHeader) ||
 			coding != http1.Chunked && equalFold(f.Name, "Trailer") {
 			continue
 		}
 		b = append(append(append(append(b, f.Name...), ": "...), f.Value...), "\r\n"...)
+	}
+	if r.moved != "" {
+		b = append(append(append(b, movedHeader+": "...), r.moved...), "\r\n"...)
 	}
 	switch {
 	case a.Status < 200 || a.Status == 204:

@@ -59,6 +59,7 @@ type request struct {
 	held    int           // index of the pin that held at the beginning, or -1
 	pin     session.Pin   // that the session has now
 	subject string
+	moved   string // what the client is told by movedHeader; empty: nothing
 
 	head     []byte // what the pod is sent
 	out      []byte // what the client is sent
@@ -377,7 +378,7 @@ func (r *request) release() {
 	r.trusted, r.forwardedTrusted, r.closes = false, false, false
 	r.query = rules.Query{Attributes: attributes, Headers: r}
 	r.service, r.standing, r.decision = nil, rules.Standing{}, rules.Decision{}
-	r.keys, r.pins, r.held, r.pin, r.subject = r.keys[:0], r.pins[:0], -1, session.Pin{}, ""
+	r.keys, r.pins, r.held, r.pin, r.subject, r.moved = r.keys[:0], r.pins[:0], -1, session.Pin{}, "", ""
 	r.framing = framing{}
 	r.open, r.begun, r.status, r.bytesOut, r.whole = false, false, 0, 0, false
 	r.upload.reset()

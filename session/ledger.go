@@ -121,6 +121,7 @@ func (m *Memory) MoveID(id, version string) (bool, error) {
 		old := r.pin.Load()
 		moved := *old
 		moved.Version = strings.Clone(version)
+		moved.Moved = moved.Moved || moved.Endpoint.IsValid()
 		moved.Endpoint, moved.UID = Pin{}.Endpoint, ""
 		if r.pin.CompareAndSwap(old, &moved) {
 			return true, nil

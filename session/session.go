@@ -29,6 +29,8 @@ type Pin struct {
 	Subject  string
 	Branch   string // for the drain ledger; the branch of the request that made the pin
 	Revision uint64 // the revision of the rules that decided it
+	// Moved says that an operator took the session off the pod that it had; nobody has told its client yet.
+	Moved bool
 
 	Start   time.Time     // when the session began; kept when the pin is rewritten within the session
 	Renewed time.Time     // when the session was last seen by the store

@@ -246,6 +246,7 @@ func (s *Store) MoveID(id, version string) (bool, error) {
 	c := s.file(v.keys[:1], v, s.now())
 	next := *c.state.Load()
 	next.generation++
+	next.pin.Moved = next.pin.Moved || next.pin.Endpoint.IsValid()
 	next.pin.Version, next.pin.UID, next.pin.Endpoint = version, "", session.Pin{}.Endpoint
 	c.state.Store(&next)
 	c.unwritten.Store(true)

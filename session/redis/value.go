@@ -54,6 +54,7 @@ type body struct {
 	Endpoint string    `json:"endpoint,omitempty"`
 	UID      string    `json:"uid,omitempty"`
 	Branch   string    `json:"branch,omitempty"`
+	Moved    bool      `json:"moved,omitempty"`
 	Revision uint64    `json:"revision"`
 	Start    time.Time `json:"start"`
 	Renewed  time.Time `json:"renewed"`
@@ -129,8 +130,9 @@ func (c *codec) encode(v *value, offset time.Duration) string {
 	// The nonce is drawn from what is sealed: equal texts give equal seals, different ones do not share a nonce.
 	nonce := sum(c.tags, "nonce", string(plain))[:c.seal.NonceSize()]
 	b := body{
-		Service: v.keys[0].Service, Version: v.pin.Version, UID: v.pin.UID, Branch: v.pin.Branch, Revision: v.pin.Revision,
-		Start: v.pin.Start.Add(offset).UTC(), Renewed: v.pin.Renewed.Add(offset).UTC(), Idle: v.pin.Idle.String(),
+		Service: v.keys[0].Service, Version: v.pin.Version, UID: v.pin.UID, Branch: v.pin.Branch, Moved: v.pin.Moved,
+		Revision: v.pin.Revision,
+		Start:    v.pin.Start.Add(offset).UTC(), Renewed: v.pin.Renewed.Add(offset).UTC(), Idle: v.pin.Idle.String(),
 		End:    v.pin.End.Add(offset).UTC(),
 		Sealed: base64.RawStdEncoding.EncodeToString(c.seal.Seal(nonce, nonce, plain, nil)),
 	}
@@ -174,7 +176,7 @@ func (c *codec) decode(text string, offset time.Duration) (*value, error) {
 		return nil, errValue
 	}
 	v.pin = session.Pin{
-		Version: b.Version, UID: b.UID, Branch: b.Branch, Revision: b.Revision,
+		Version: b.Version, UID: b.UID, Branch: b.Branch, Moved: b.Moved, Revision: b.Revision,
 		Start: b.Start.Add(-offset), Renewed: b.Renewed.Add(-offset), Idle: idle, End: b.End.Add(-offset),
 	}
 	if b.Endpoint != "" {

@@ -154,7 +154,7 @@ func testMoveID(t *testing.T, f fixture) {
 	id := f.idOf(t, cookie("a"))
 	f.clock.Advance(time.Minute)
 	require.True(t, f.moveID(id, "v2"))
-	want.Version, want.Endpoint, want.UID = "v2", session.Pin{}.Endpoint, ""
+	want.Version, want.Endpoint, want.UID, want.Moved = "v2", session.Pin{}.Endpoint, "", true
 	for _, got := range f.peek(cookie("a"), teller("1")) {
 		equal(t, want, got)
 	}
