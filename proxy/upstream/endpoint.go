@@ -36,10 +36,12 @@ func dialTCP(address string, timeout time.Duration) (net.Conn, error) {
 type endpoint struct {
 	inFlight atomic.Int64 // requests chosen for this endpoint and not yet ended
 	down     atomic.Int64 // Unix ns before which nobody tries it; 0 while it can be dialled
-	_        [48]byte     // the counters above change with every request; what follows must not share their line
+	leaving  atomic.Int64 // Unix ns until which it is presumed to be leaving; 0: it is not
+	_        [40]byte     // the counters above change with every request; what follows must not share their line
 
-	pool    *Pool
-	address string
+	pool      *Pool
+	address   string
+	departure departure
 
 	mu       sync.Mutex
 	idle     []*conn   // guarded by mu; least recently used first
@@ -213,6 +215,7 @@ func (e *endpoint) unreachable(started time.Time) {
 	backoff := min(firstBackoff<<min(e.failures, 16), lastBackoff)
 	e.failures++
 	e.failed = time.Now()
+	e.left()
 	e.down.Store(e.failed.Add(backoff).UnixNano())
 }
 

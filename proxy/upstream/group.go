@@ -96,6 +96,7 @@ type choice struct {
 	view  *view
 	tried [maxTries]int
 	n     int
+	stay  bool // endpoints that are presumed to be leaving are not free
 }
 
 func (c *choice) has(i int) bool {
@@ -123,17 +124,27 @@ func (c *choice) preferred(x *Exchange, now int64) int {
 		return -1
 	}
 	i := c.view.find(x.Prefer, x.PreferUID)
-	if i < 0 || c.view.set.At(i).State == discovery.Draining && !x.Pinned || !c.take(i, now) {
+	if i < 0 {
+		return -1
+	}
+	ends := c.view.set.At(i).State == discovery.Draining || !c.view.states[i].stays(now)
+	if ends && !x.Pinned || !c.take(i, now) {
 		return -1
 	}
 	return i
 }
 
-// next takes an active endpoint, a draining one only if no active one can be tried, or returns -1.
+// next takes an active endpoint, one that is presumed to be leaving only if there is no other, a draining one only if no
+// active one can be tried, or returns -1.
 func (c *choice) next(random func() uint64, now int64) int {
 	if c.n == maxTries {
 		return -1
 	}
+	c.stay = true
+	if i := c.among(c.view.active, random, now); i >= 0 {
+		return i
+	}
+	c.stay = false
 	if i := c.among(c.view.active, random, now); i >= 0 {
 		return i
 	}
@@ -171,6 +182,9 @@ func (c *choice) among(indexes []int, random func() uint64, now int64) int {
 	return -1
 }
 
-func (c *choice) free(i int, now int64) bool { return !c.has(i) && c.view.states[i].usable(now) }
+func (c *choice) free(i int, now int64) bool {
+	e := c.view.states[i]
+	return !c.has(i) && e.usable(now) && (!c.stay || e.stays(now))
+}
 
 func (c *choice) load(i int) int64 { return c.view.states[i].inFlight.Load() }

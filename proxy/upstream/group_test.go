@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,7 @@ func TestChoice(t *testing.T) {
 		x      *Exchange
 		load   map[string]int64
 		down   []string
+		leaves []string // presumed to be leaving
 		chosen []string // every endpoint that is chosen at first over many requests
 	}{
 		{name: "none"},
@@ -62,6 +64,12 @@ func TestChoice(t *testing.T) {
 		{name: "pinned to a pod that is gone, its address used again", set: all,
 			x: pinned(a1, "old"), load: map[string]int64{a1: 1}, chosen: []string{a2}},
 		{name: "pinned to one that cannot be dialled", set: all, x: pinned(a1, "u"), down: []string{a1}, chosen: []string{a2}},
+		{name: "not one that leaves", set: all, load: map[string]int64{a2: 9}, leaves: []string{a1}, chosen: []string{a2}},
+		{name: "all leave", set: all, leaves: []string{a1, a2}, chosen: []string{a1, a2}},
+		{name: "one that leaves before a draining one", set: all, leaves: []string{a1}, down: []string{a2}, chosen: []string{a1}},
+		{name: "pinned to one that leaves", set: all, x: pinned(a1, "u"), leaves: []string{a1}, chosen: []string{a1}},
+		{name: "one that leaves preferred without a pin", set: all, leaves: []string{a1},
+			x: &Exchange{Prefer: netip.MustParseAddrPort(a1), PreferUID: "u"}, chosen: []string{a2}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -74,6 +82,11 @@ func TestChoice(t *testing.T) {
 					if e.address == down {
 						e.unreachable(time.Now())
 					}
+				}
+				if slices.Contains(tt.leaves, e.address) {
+					e.heard(200, false, true)
+					e.heard(200, false, false)
+					e.heard(200, false, false)
 				}
 				require.Equal(t, v.set.At(i).Addr.String(), e.address)
 			}
@@ -181,6 +194,58 @@ func TestForgetting(t *testing.T) {
 	for _, e := range pool.all() {
 		e.closeIdle(maxTime)
 	}
+}
+
+// What changes in one set is found without looking at the others: the endpoints of two groups that name the same one are
+// forgotten when the last of them stops naming it, and groups whose sets stay keep their views.
+func TestForgettingLooksAtWhatChanged(t *testing.T) {
+	t.Parallel()
+	pool := NewPool(testOptions())
+	set := func(addrs ...string) *discovery.PodSet {
+		var all []discovery.Endpoint
+		for _, a := range addrs {
+			all = append(all, endpointAt(a, "u", discovery.Active))
+		}
+		return discovery.NewPodSet(discovery.NewEndpointSet(all))
+	}
+	known := func() (addrs []string) {
+		for _, e := range pool.all() {
+			addrs = append(addrs, e.address)
+		}
+		slices.Sort(addrs)
+		return addrs
+	}
+	one, two, still := set(a1, a2), set(a2, a3), set(d1)
+	first, second, third := pool.Group(one), pool.Group(two), pool.Group(still)
+	pool.Retain([]*Group{first, second, third})
+	first.current()
+	second.current()
+	view := third.current()
+	one.Store(set(a1).Load())
+	pool.forget()
+	require.Equal(t, []string{a1, a2, a3, d1}, known(), "the second group still names it")
+	two.Store(set(a3).Load())
+	one.Store(set(a1, d2).Load())
+	pool.forget()
+	require.Equal(t, []string{a1, a3, d1}, known(), "nobody names it; what nobody has asked for is not made")
+	require.Same(t, view, third.current(), "what changes elsewhere does not rebuild a view")
+	require.Len(t, first.current().states, 2)
+
+	// An endpoint of a group that is not retained yet, or no longer, goes and comes back anew.
+	later := pool.Group(set(a2))
+	before := later.current().states[0]
+	pool.forget()
+	require.Equal(t, []string{a1, a3, d1, d2}, known())
+	pool.Retain([]*Group{first, later})
+	require.NotSame(t, before, later.current().states[0])
+	pool.forget()
+	require.Equal(t, []string{a1, a2, d2}, known())
+	require.Len(t, pool.named, 3)
+	pool.Retain([]*Group{})
+	pool.forget()
+	require.Empty(t, known())
+	require.Empty(t, pool.named)
+	require.Empty(t, pool.unnamed)
 }
 
 func TestRunClosesIdleConnections(t *testing.T) {

@@ -179,6 +179,7 @@ func (c *conn) finalHead(x *Exchange, written bool) error {
 		c.reader.Discard(h.size)
 		switch {
 		case a.Status >= 200:
+			c.endpoint.heard(a.Status, c.reused, h.keep)
 			x.receive(h, written)
 			return nil
 		case a.Status == 101:

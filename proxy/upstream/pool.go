@@ -18,11 +18,20 @@ type Pool struct {
 	dial    dialer
 
 	closed atomic.Bool   // Run has ended: connections are closed after their request
-	epoch  atomic.Uint64 // grows whenever endpoints were forgotten; a view of an older epoch is rebuilt
+	epoch  atomic.Uint64 // grows with a Retain after endpoints were forgotten; a view of an older epoch may hold such
 
 	mu        sync.Mutex
-	endpoints map[key]*endpoint // guarded by mu
-	retained  []*Group          // guarded by mu; nil until the first Retain
+	endpoints map[key]*endpoint // guarded by mu, like everything beneath
+	retained  []retained        // nil until the first Retain
+	named     map[key]int       // how many of the sets in retained name an endpoint
+	unnamed   map[key]*endpoint // those of endpoints that none of them names
+	forgot    bool              // some endpoint was forgotten since the last Retain
+}
+
+// A retained is a group of the newest generation, and the set of it that Pool.named counts.
+type retained struct {
+	group *Group
+	set   *discovery.EndpointSet
 }
 
 // A key tells endpoints apart: a later pod at the same address is another endpoint.
@@ -33,7 +42,8 @@ type key struct {
 
 // NewPool returns a Pool that has opened nothing yet.
 func NewPool(o Options) *Pool {
-	return &Pool{options: o, dial: dialTCP, endpoints: make(map[key]*endpoint)}
+	return &Pool{options: o, dial: dialTCP, endpoints: make(map[key]*endpoint), named: make(map[key]int),
+		unnamed: make(map[key]*endpoint)}
 }
 
 // Run closes idle connections that are past their time, tries endpoints that could not be dialled, and forgets endpoints that no retained group names any more,
@@ -57,6 +67,8 @@ func (p *Pool) Run(ctx context.Context) error {
 				e.closeIdle(now.Add(-p.options.IdleTimeout))
 				if e.down.Load() != 0 {
 					probing.Go(func() { e.probe(now) })
+				} else if !e.stays(now.UnixNano()) {
+					probing.Go(e.lookAfter)
 				}
 			}
 		}
@@ -73,7 +85,36 @@ func (p *Pool) Group(pods *discovery.PodSet) *Group {
 func (p *Pool) Retain(groups []*Group) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.retained = append(make([]*Group, 0, len(groups)), groups...)
+	next := make([]retained, len(groups))
+	for i, g := range groups {
+		next[i] = retained{g, g.pods.Load()}
+		p.count(next[i].set, 1)
+	}
+	for _, r := range p.retained {
+		p.count(r.set, -1)
+	}
+	p.retained = next
+	if p.forgot {
+		p.forgot = false
+		p.epoch.Add(1)
+	}
+}
+
+// count notes that one set more, or one less, names its endpoints. p.mu is held.
+func (p *Pool) count(set *discovery.EndpointSet, by int) {
+	for i := range set.Len() {
+		k := keyOf(set.At(i))
+		n := p.named[k] + by
+		if n > 0 {
+			p.named[k] = n
+			delete(p.unnamed, k)
+			continue
+		}
+		delete(p.named, k)
+		if e := p.endpoints[k]; e != nil {
+			p.unnamed[k] = e
+		}
+	}
 }
 
 func (p *Pool) all() []*endpoint {
@@ -87,33 +128,28 @@ func (p *Pool) all() []*endpoint {
 }
 
 // forget drops endpoints that no retained group names. Their idle connections are closed at once. One with requests
-// under way stays, so that its load is seen should it be named again.
+// under way stays, so that its load is seen should it be named again. Sets that have not changed cost a comparison each.
 func (p *Pool) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.retained == nil {
 		return
 	}
-	named := make(map[key]struct{}, len(p.endpoints))
-	for _, g := range p.retained {
-		set := g.pods.Load()
-		for i := range set.Len() {
-			named[keyOf(set.At(i))] = struct{}{}
+	for i := range p.retained {
+		r := &p.retained[i]
+		if next := r.group.pods.Load(); next != r.set {
+			p.count(next, 1) // first, so that what both name is never nobody's
+			p.count(r.set, -1)
+			r.set = next
 		}
 	}
-	forgotten := false
-	for k, e := range p.endpoints {
-		if _, ok := named[k]; ok {
-			continue
-		}
+	for k, e := range p.unnamed {
 		e.closeIdle(maxTime)
 		if e.retire() {
 			delete(p.endpoints, k)
-			forgotten = true
+			delete(p.unnamed, k)
+			p.forgot = true
 		}
-	}
-	if forgotten {
-		p.epoch.Add(1)
 	}
 }
 
@@ -128,6 +164,9 @@ func (p *Pool) states(set *discovery.EndpointSet) []*endpoint {
 		if e == nil {
 			e = newEndpoint(p, k.addr)
 			p.endpoints[k] = e
+			if p.named[k] == 0 {
+				p.unnamed[k] = e
+			}
 		}
 		states[i] = e
 	}
