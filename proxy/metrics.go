@@ -83,6 +83,14 @@ func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
 	all := []prometheus.Collector{
 		m.requests, m.durations, m.pinsWritten, m.pinsEnded, m.panics, m.abandoned, m.cut, m.acceptFailed, refusedTotal, disagreements, endpoints{p},
 	}
+	all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "tellergate_upstream_closed_idle_total",
+		Help: "Idle connections that pods closed.",
+	}, func() float64 { return float64(p.pool.Reuse().ClosedByPods) }), prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "tellergate_upstream_reuse_avoided_total",
+		Help: "Requests that cannot be sent twice and got a new connection, because their pod might have been about to " +
+			"close the idle one.",
+	}, func() float64 { return float64(p.pool.Reuse().Avoided) }))
 	for _, f := range p.frontends {
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name:        "tellergate_frontend_connections",
@@ -140,7 +148,11 @@ type endpoints struct{ p *Proxy }
 var endpointsDesc = prometheus.NewDesc("tellergate_endpoints",
 	"Endpoints of a version by state; unusable ones cannot be dialled at the moment.", []string{"service", "version", "state"}, nil)
 
-func (e endpoints) Describe(out chan<- *prometheus.Desc) { out <- endpointsDesc }
+var patienceDesc = prometheus.NewDesc("tellergate_endpoint_patience_seconds",
+	"How long the least patient endpoint of a version has been seen to leave an idle connection open. A request that "+
+		"cannot be sent twice takes a connection that has been idle for at most half of that.", []string{"service", "version"}, nil)
+
+func (e endpoints) Describe(out chan<- *prometheus.Desc) { out <- endpointsDesc; out <- patienceDesc }
 
 func (e endpoints) Collect(out chan<- prometheus.Metric) {
 	t := e.p.table.Load()
@@ -151,12 +163,20 @@ func (e endpoints) Collect(out chan<- prometheus.Metric) {
 		service := t.rules.Service(i)
 		for j := range service.Len() {
 			states := map[string]int{"active": 0, "draining": 0, "unusable": 0}
+			patience := time.Duration(0)
 			for _, endpoint := range t.versions[i][j].group.Status() {
+				if p := endpoint.Patience; p > 0 && (patience == 0 || p < patience) {
+					patience = p
+				}
 				if endpoint.Usable {
 					states[endpoint.State.String()]++
 				} else {
 					states["unusable"]++
 				}
+			}
+			if patience > 0 {
+				out <- prometheus.MustNewConstMetric(patienceDesc, prometheus.GaugeValue, patience.Seconds(),
+					service.Name(), service.Version(j).Name())
 			}
 			for state, count := range states {
 				out <- prometheus.MustNewConstMetric(endpointsDesc, prometheus.GaugeValue, float64(count),

@@ -66,6 +66,7 @@ var soleImporters = map[string][]string{
 	"k8s.io/client-go":                    {"discovery/kubernetes"},
 	"k8s.io/klog/v2":                      {"discovery/kubernetes"},
 	"github.com/prometheus/client_golang": {"proxy", "cmd/tellergate"},
+	"golang.org/x/sys":                    {"proxy/upstream"},
 	"go.uber.org/zap":                     {"proxy", "admin", "cmd/tellergate"},
 }
 

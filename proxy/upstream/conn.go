@@ -21,6 +21,10 @@ type conn struct {
 	used     time.Time // when it last became idle
 	reused   bool      // it has carried an answer before
 
+	idled     time.Duration // how long it had been idle when the request that has it took it
+	ended     time.Duration // how long ago the pod had closed it when look found that it had
+	announced time.Duration // how long the pod has said it keeps it when idle; 0: it has not
+
 	exchange *Exchange     // that has the connection; nil while idle
 	reader   http1.Reader  // over the conn itself; without a buffer while idle
 	renewal  time.Duration // while > 0, each read may take this long; else the deadline set stands
@@ -55,8 +59,11 @@ func (c *conn) look(fd uintptr) {
 	for {
 		c.n, _, c.err = syscall.Recvfrom(int(fd), c.seen[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		if c.err != syscall.EINTR {
-			return
+			break
 		}
+	}
+	if c.err == nil {
+		c.ended = sinceEnd(fd, c.n > 0)
 	}
 }
 
@@ -90,6 +97,7 @@ func (c *conn) take(fd uintptr) bool {
 			c.n, c.err = 0, errStale
 			return true
 		}
+		c.endpoint.patience.survived(c.idled)
 		for c.n, c.err = syscall.Write(int(fd), c.out); c.err == syscall.EINTR; {
 			c.n, c.err = syscall.Write(int(fd), c.out)
 		}

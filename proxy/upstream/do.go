@@ -106,7 +106,7 @@ func (e *endpoint) try(x *Exchange, wait bool) error {
 		x.Attempts++
 		e.inFlight.Add(1)
 		before := time.Now()
-		c, err := e.connect(reuse, wait)
+		c, err := e.connect(before, reuse, wait, !x.repeatable())
 		sent := time.Now()
 		x.Connect += sent.Sub(before)
 		if err != nil {
@@ -122,8 +122,12 @@ func (e *endpoint) try(x *Exchange, wait bool) error {
 			return nil
 		}
 		if err == errStale {
+			c.closedIdle(c.idled)
 			x.Attempts--
 			continue
+		}
+		if err == errEnded && c.reused {
+			e.patience.exhausted(c.idled)
 		}
 		if err == errEnded && again {
 			reuse, wait = false, true
@@ -193,6 +197,7 @@ func (c *conn) first(x *Exchange) (rest []byte, err error) {
 	if !c.quiet() {
 		return nil, errStale
 	}
+	c.endpoint.patience.survived(c.idled)
 	return x.out, nil
 }
 

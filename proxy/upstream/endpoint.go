@@ -42,6 +42,7 @@ type endpoint struct {
 	pool      *Pool
 	address   string
 	departure departure
+	patience  patienceOf
 
 	mu       sync.Mutex
 	idle     []*conn   // guarded by mu; least recently used first
@@ -97,18 +98,24 @@ func (e *endpoint) probe(now time.Time) {
 	}
 }
 
-// connect returns a connection of its own for one request, an idle one if reuse is set. It waits for a connection to
-// become free only if wait is set. One that was idle may be stale: sending on it finds out. The error matches ErrBusy or
-// ErrNotConnected.
-func (e *endpoint) connect(reuse, wait bool) (*conn, error) {
+// connect returns a connection of its own for one request, an idle one if reuse is set; with careful, which says that the
+// request cannot be sent twice, only one that its pod is not about to close. It waits for a connection to become free only
+// if wait is set. One that was idle may be stale: sending on it finds out. The error matches ErrBusy or ErrNotConnected.
+func (e *endpoint) connect(now time.Time, reuse, wait, careful bool) (*conn, error) {
 	e.mu.Lock()
 	for reuse && len(e.idle) > 0 {
 		c := e.idle[len(e.idle)-1]
+		idled := now.Sub(c.used)
+		expired := c.expired(idled)
+		if careful && !expired && !c.far(idled) {
+			e.pool.avoided.Add(1)
+			break
+		}
 		e.idle[len(e.idle)-1] = nil
 		e.idle = e.idle[:len(e.idle)-1]
 		e.mu.Unlock()
-		if time.Since(c.used) < e.pool.options.IdleTimeout {
-			c.reused = true
+		if !expired {
+			c.idled, c.reused = idled, true
 			return c, nil
 		}
 		c.net.Close()
@@ -156,7 +163,7 @@ func (e *endpoint) await(w *waiter) (*conn, error) {
 	}
 	if c != nil {
 		if c.quiet() {
-			c.reused = true
+			c.idled, c.reused = 0, true
 			return c, nil
 		}
 		c.net.Close() // its place among the open ones is taken over

@@ -74,6 +74,7 @@ func (g *Group) Status() []EndpointStatus {
 			Usable:   e.usable(now),
 			InFlight: int(e.inFlight.Load()),
 			Idle:     e.idleCount(),
+			Patience: max(time.Duration(e.patience.known.Load()), 0),
 		}
 	}
 	return status

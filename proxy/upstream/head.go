@@ -34,6 +34,7 @@ type head struct {
 	chunked bool
 	keep    bool // the pod keeps the connection open (RFC 9112, section 9.3)
 	upgrade []byte
+	idle    time.Duration // how long the pod says it keeps the connection when idle; 0: it does not say
 }
 
 // expect sets the deadline of the answer's header.
@@ -141,6 +142,8 @@ func (h *head) field(name, value []byte) error {
 	case len("Connection"):
 		if http1.Is(name, "Connection") {
 			h.connection(value)
+		} else if http1.Is(name, "Keep-Alive") {
+			h.keepAlive(value)
 		}
 	case len("Upgrade"):
 		if http1.Is(name, "Upgrade") {
@@ -163,6 +166,17 @@ func (h *head) connection(value []byte) {
 		}
 	}
 	if closes {
+		h.keep = false
+	}
+}
+
+// keepAlive reads how long the pod keeps an idle connection. Not at all is a way to say that it closes it.
+func (h *head) keepAlive(value []byte) {
+	d, ok := announced(value)
+	if !ok {
+		return
+	}
+	if h.idle = d; d == 0 {
 		h.keep = false
 	}
 }
@@ -209,6 +223,7 @@ func (x *Exchange) receive(h head, written bool) {
 		length = http1.Chunked
 	}
 	x.keep = h.keep && written && length != http1.UntilClose
+	c.announced = h.idle
 	x.Answer.Length = length
 	x.body.Begin(&c.reader, length)
 	c.renewal = c.endpoint.pool.options.ResponseTimeout

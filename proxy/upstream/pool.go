@@ -17,8 +17,10 @@ type Pool struct {
 	options Options
 	dial    dialer
 
-	closed atomic.Bool   // Run has ended: connections are closed after their request
-	epoch  atomic.Uint64 // grows with a Retain after endpoints were forgotten; a view of an older epoch may hold such
+	closed     atomic.Bool   // Run has ended: connections are closed after their request
+	epoch      atomic.Uint64 // grows with a Retain after endpoints were forgotten; a view of an older epoch may hold such
+	avoided    atomic.Int64  // see Reuse
+	closedIdle atomic.Int64
 
 	mu        sync.Mutex
 	endpoints map[key]*endpoint // guarded by mu, like everything beneath
@@ -65,6 +67,7 @@ func (p *Pool) Run(ctx context.Context) error {
 			p.forget()
 			for _, e := range p.all() {
 				e.closeIdle(now.Add(-p.options.IdleTimeout))
+				e.inspect(now)
 				if e.down.Load() != 0 {
 					probing.Go(func() { e.probe(now) })
 				} else if !e.stays(now.UnixNano()) {
@@ -73,6 +76,15 @@ func (p *Pool) Run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// Reuse counts what was done about idle connections: those that pods closed, and the requests that got a new connection
+// because they cannot be sent twice and their pod might have been about to close the one that was idle.
+type Reuse struct{ ClosedByPods, Avoided int64 }
+
+// Reuse returns the counts since the pool was made.
+func (p *Pool) Reuse() Reuse {
+	return Reuse{ClosedByPods: p.closedIdle.Load(), Avoided: p.avoided.Load()}
 }
 
 // Group returns the balancing view of one version's pods. The same endpoint in two groups has one runtime state.

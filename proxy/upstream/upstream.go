@@ -54,6 +54,8 @@ type EndpointStatus struct {
 	Usable   bool // false while it cannot be dialled
 	InFlight int  // requests at this endpoint now
 	Idle     int  // unused connections kept
+	// Patience is how long the pod has been seen to leave an idle connection open; 0 if nothing is known.
+	Patience time.Duration
 }
 
 // A Stream is a request body that is sent while it comes. Another goroutine than that of Do may call its methods, one
