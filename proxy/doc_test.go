@@ -31,10 +31,10 @@ func TestHTTPDocument(t *testing.T) {
 		}
 		require.True(t, found, "no case is called %q", m[1])
 	}
-	source, err := exec.Command("sh", "-c", "cat *_test.go").Output()
+	source, err := exec.Command("sh", "-c", "cat *_test.go */*_test.go").Output()
 	require.NoError(t, err)
 	for _, m := range regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1) {
-		require.Contains(t, string(source), "func "+m[1]+"(")
+		require.True(t, strings.Contains(string(source), "func "+m[1]+"("), "no test is called %s", m[1])
 	}
 	for _, no := range refusals {
 		written := regexp.MustCompile(fmt.Sprintf("([0-9]{3}) `%s`", no.code)).FindAllStringSubmatch(string(text), -1)
