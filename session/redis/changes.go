@@ -1,0 +1,179 @@
+package redis
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"tellergate/session"
+)
+
+// Put writes pin under every key, whatever was there. If one of them leads to a live session with pin's Start and
+// Subject, pin is that session rewritten, and the keys that are not named here follow. A new session, or a new version,
+// waits for Redis within the budget; a pod that changed is written with the next renewal. The store sets Renewed and
+// copies the strings.
+func (s *Store) Put(keys []session.Key, pin session.Pin) {
+	if len(keys) == 0 {
+		return
+	}
+	now := s.now()
+	keys, pin = ownKeys(keys), ownPin(pin)
+	s.installing.Lock()
+	s.rewrite(s.continued(keys, pin, now), keys, pin, now)
+}
+
+// Swap makes pin the session's, under every key, only if one of the keys still leads to was here: live, with its
+// Version, Start, Subject and pod. It reports whether it did.
+func (s *Store) Swap(keys []session.Key, was, pin session.Pin) bool {
+	now := s.now()
+	s.installing.Lock()
+	for _, k := range keys {
+		c := s.local.get(k)
+		if c == nil || !c.live(now) {
+			continue
+		}
+		held := &c.state.Load().pin
+		if held.Version == was.Version && held.Start.Equal(was.Start) && held.Subject == was.Subject &&
+			held.Endpoint == was.Endpoint && held.UID == was.UID {
+			s.rewrite(c, ownKeys(keys), ownPin(pin), now)
+			return true
+		}
+	}
+	s.installing.Unlock()
+	return false
+}
+
+// rewrite puts pin under keys, as a new session where held is nil, and unlocks installing, which the caller has locked.
+func (s *Store) rewrite(held *copied, keys []session.Key, pin session.Pin, now time.Time) {
+	pin.Renewed = now
+	replaces := false
+	for _, k := range keys {
+		c := s.local.get(k)
+		replaces = replaces || c != nil && c != held
+	}
+	c, waits, writes := held, true, true
+	if held == nil {
+		c = s.file(keys, &value{session: rand.Uint64(), generation: 1, pin: pin, keys: keys}, now)
+	} else {
+		v := held.state.Load()
+		next := value{session: v.session, generation: v.generation, pin: pin, keys: joined(v.keys, keys)}
+		waits = v.pin.Version != pin.Version
+		writes = waits || replaces || len(next.keys) > len(v.keys)
+		if writes {
+			next.generation++
+		} else {
+			next.pin.Renewed = v.pin.Renewed // what Redis was told
+		}
+		replaces = replaces || waits
+		held.state.Store(&next)
+		for _, k := range keys {
+			s.local.put(k, held)
+		}
+	}
+	c.touch(now)
+	c.changed.Store(now.UnixNano())
+	c.unwritten.Store(true)
+	v := c.state.Load()
+	s.installing.Unlock()
+	if !writes {
+		return
+	}
+	if replaces {
+		s.publish("set", v)
+	}
+	if !waits || !s.putNow(c, v) {
+		s.force(c)
+	}
+}
+
+// continued returns the live session that pin continues, or nil.
+func (s *Store) continued(keys []session.Key, pin session.Pin, now time.Time) *copied {
+	for _, k := range keys {
+		if c := s.local.get(k); c != nil && c.live(now) {
+			if v := c.state.Load(); v.pin.Start.Equal(pin.Start) && v.pin.Subject == pin.Subject {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+// putNow writes v under its keys, within the budget.
+func (s *Store) putNow(c *copied, v *value) bool {
+	var replies []*goredis.StatusCmd
+	return s.line.do(func(p goredis.Pipeliner) {
+		text, life := s.codec.encode(v, s.ahead()), s.life(v, s.now())
+		for _, k := range v.keys {
+			replies = append(replies, p.Set(context.Background(), s.codec.name(k), text, life))
+		}
+	}, func() error {
+		for _, r := range replies {
+			if r.Err() != nil {
+				return r.Err()
+			}
+		}
+		if c.state.Load() == v {
+			c.unwritten.Store(false)
+		}
+		return nil
+	})
+}
+
+// End ends the sessions under keys, under all their keys, and returns how many of them were known here. It does not
+// wait for Redis.
+func (s *Store) End(keys []session.Key) int {
+	now := s.now()
+	ended := 0
+	s.installing.Lock()
+	defer s.installing.Unlock()
+	for _, k := range keys {
+		c := s.local.get(k)
+		if c == nil {
+			s.endUnknown(ownKeys([]session.Key{k})[0])
+			continue
+		}
+		if c.live(now) {
+			ended++
+		}
+		s.end(c)
+	}
+	return ended
+}
+
+// end ends a session that is known. The caller holds installing.
+func (s *Store) end(c *copied) {
+	v := c.state.Load()
+	if v.ended {
+		return
+	}
+	next := *v
+	next.ended = true
+	next.generation++
+	c.state.Store(&next)
+	c.unwritten.Store(true)
+	s.publish("end", &next)
+	s.write(c)
+}
+
+// endUnknown ends the session under a key that has no copy, without waiting for it.
+func (s *Store) endUnknown(k session.Key) {
+	var reply *goredis.StringCmd
+	s.line.post(func(p goredis.Pipeliner) {
+		reply = p.Get(context.Background(), s.codec.name(k))
+	}, func() error {
+		text, err := reply.Result()
+		if replied(err) != nil {
+			return err
+		}
+		if v := s.decode(text); v != nil && !v.ended {
+			s.installing.Lock()
+			defer s.installing.Unlock()
+			if s.local.get(k) == nil {
+				s.end(s.file([]session.Key{k}, v, s.now()))
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,174 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"tellergate/session"
+)
+
+// Claim makes pin the session's unless another request was faster, here or on another replica: where Redis holds a live
+// pin that binds the request under keys[0], or under a key that no copy was known of, that one wins and is returned. In
+// any case the session is under every key afterwards. Without an answer from Redis within the budget the pin holds here
+// and is reconciled later. The store sets Renewed and copies the strings.
+func (s *Store) Claim(keys []session.Key, pin session.Pin) session.Pin {
+	if len(keys) == 0 {
+		return pin
+	}
+	now := s.now()
+	keys, pin = ownKeys(keys), ownPin(pin)
+	pin.Renewed = now
+	c := claim{s: s, keys: keys, now: now, subject: pin.Subject, except: "-",
+		mine: &value{session: rand.Uint64(), generation: 1, pin: pin, keys: keys}}
+	if was := s.local.get(keys[0]); was != nil {
+		v := was.state.Load()
+		if was.live(now) && (pin.Subject == "" || v.pin.Subject == pin.Subject) {
+			was.touch(now)
+			return was.current()
+		}
+		if v.ended {
+			c.except = fmt.Sprintf("%016x", v.session)
+		}
+	}
+	s.stats.asked.Add(1)
+	return c.run()
+}
+
+// A claim is one call of Claim.
+type claim struct {
+	s       *Store
+	keys    []session.Key
+	mine    *value
+	subject string
+	except  string // a session that was ended here: it does not count, even where Redis does not know yet
+	now     time.Time
+
+	replies []*goredis.Cmd
+	won     *copied // set by settle
+	again   bool    // Redis holds something under the first key that does not bind: it must give way
+}
+
+func (c *claim) run() session.Pin {
+	ok := c.s.line.do(c.ask, c.answered)
+	if ok && c.again {
+		c.keys = c.keys[:1:1]
+		ok = c.s.line.do(c.ask, c.answered)
+	}
+	if ok && c.won != nil {
+		c.won.touch(c.now)
+		return c.won.current()
+	}
+	// Without Redis: first writer wins among the requests of this replica.
+	s := c.s
+	s.installing.Lock()
+	defer s.installing.Unlock()
+	if held := s.local.get(c.keys[0]); held != nil && held.live(c.now) {
+		if v := held.state.Load(); c.subject == "" || v.pin.Subject == c.subject {
+			return held.current()
+		}
+	}
+	mine := s.file(c.mine.keys, c.mine, c.now)
+	mine.read.Store(0)
+	mine.changed.Store(c.now.UnixNano())
+	mine.unwritten.Store(true)
+	s.write(mine)
+	return mine.current()
+}
+
+// ask writes one command for each key that must be claimed or read.
+func (c *claim) ask(p goredis.Pipeliner) {
+	s := c.s
+	text := s.codec.encode(c.mine, s.ahead())
+	life := s.life(c.mine, c.now)
+	tag := ""
+	if c.subject != "" {
+		tag = s.codec.tag(c.subject)
+	}
+	c.replies = make([]*goredis.Cmd, len(c.keys))
+	for i, k := range c.keys {
+		if held := s.local.get(k); i > 0 && held != nil && held.live(c.now) {
+			continue // the caller has seen it: it gives way
+		}
+		if s.setGet.Load() && c.except == "-" && !c.again {
+			c.replies[i] = p.Do(context.Background(), "SET", s.codec.name(k), text, "NX", "GET", "PX", life.Milliseconds())
+			continue
+		}
+		at := c.now.Add(s.ahead()).UnixMilli()
+		c.replies[i] = p.Eval(context.Background(), claimScript, []string{s.codec.name(k)},
+			text, life.Milliseconds(), tag, at, c.except)
+	}
+}
+
+// answered looks at the replies and files who won. It may run when the request has gone on without it.
+func (c *claim) answered() error {
+	s := c.s
+	found := make([]*value, len(c.keys))
+	for i, r := range c.replies {
+		if r == nil {
+			continue
+		}
+		text, err := r.Text()
+		if replied(err) != nil {
+			return err
+		}
+		found[i] = s.decode(text)
+		if i == 0 && text != "" && !holds(found[0], c.subject, c.now) && !c.again {
+			c.again = true
+			return nil
+		}
+	}
+	s.installing.Lock()
+	defer s.installing.Unlock()
+	winner := c.winner(found)
+	if late := s.local.get(c.keys[0]); late != nil && late.unwritten.Load() && late.live(c.now) &&
+		late.state.Load().session != c.mine.session && winner == nil {
+		winner = late.state.Load() // another request of this replica went on without Redis
+	}
+	if winner == nil {
+		c.won = s.file(c.mine.keys, c.mine, c.now)
+		c.won.changed.Store(c.now.UnixNano())
+		for i, v := range found {
+			if i > 0 && (v != nil || c.replies[i] == nil) {
+				s.force(c.won)
+			}
+		}
+		return nil
+	}
+	if late := s.local.get(c.keys[0]); late != nil && late.unwritten.Load() && late.state.Load().session == c.mine.session {
+		s.stats.adopted.Add(1) // this request went on without Redis, and its session is pinned elsewhere
+		late.unwritten.Store(false)
+	}
+	scattered := false
+	for i := range c.keys {
+		scattered = scattered || found[i] == nil || found[i].session != winner.session
+	}
+	next := *winner
+	if all := joined(winner.keys, c.mine.keys); len(all) > len(winner.keys) {
+		next.keys = all
+		next.generation++
+	}
+	c.won = s.file(c.mine.keys, &next, c.now)
+	if scattered {
+		s.force(c.won)
+	}
+	return nil
+}
+
+// winner is the value that binds this request, or nil. A session under a later key that has the first key too has lost
+// it to us a moment ago and does not count.
+func (c *claim) winner(found []*value) *value {
+	if holds(found[0], c.subject, c.now) {
+		return found[0]
+	}
+	for _, v := range found[1:] {
+		if holds(v, c.subject, c.now) && !slices.Contains(v.keys, c.keys[0]) {
+			return v
+		}
+	}
+	return nil
+}

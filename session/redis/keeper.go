@@ -1,0 +1,100 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	clockEvery = 10 * time.Second
+	quantum    = 500 * time.Millisecond // a smaller change of the offset is noise of the network
+	tooFar     = 2 * time.Second        // an offset that operators are warned of
+)
+
+// keep compares clocks, and while requests do without Redis asks whether it is back.
+func (s *Store) keep(ctx context.Context) {
+	clock := time.NewTicker(clockEvery)
+	defer clock.Stop()
+	probe := time.NewTicker(s.o.Probe)
+	defer probe.Stop()
+	s.compareClocks(ctx)
+	s.learnVersion(ctx)
+	told := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-clock.C:
+			if !s.line.breaker.open() {
+				s.compareClocks(ctx)
+			}
+		case <-probe.C:
+			since := s.line.breaker.since.Load()
+			if since == 0 {
+				continue
+			}
+			if !told {
+				told = true
+				last, _ := s.stats.lastError.Load().(string)
+				s.o.Warn("Redis does not answer: sessions go on by the copies that this replica has, new ones by the rules; " +
+					"last error: " + last)
+			}
+			if err := s.line.probe(ctx); err != nil {
+				s.stats.lastError.Store(err.Error())
+				continue
+			}
+			s.compareClocks(ctx)
+			s.learnVersion(ctx)
+			s.staleUntil.Store(s.now().UnixNano())
+			s.line.breaker.close()
+			s.reassert(ctx, time.Time{})
+			told = false
+			s.o.Warn("Redis answers again; it was away since " + time.Unix(0, since).UTC().Format(time.RFC3339))
+		}
+	}
+}
+
+// learnVersion finds out whether a new session can be claimed without a script.
+func (s *Store) learnVersion(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
+	defer cancel()
+	info, err := s.client.Info(ctx, "server").Result()
+	if err != nil {
+		return // the script does it
+	}
+	for line := range strings.Lines(info) {
+		if version, ok := strings.CutPrefix(strings.TrimSpace(line), "redis_version:"); ok {
+			major, _, _ := strings.Cut(version, ".")
+			n, _ := strconv.Atoi(major)
+			s.setGet.Store(n >= 7)
+		}
+	}
+}
+
+// compareClocks measures how far Redis's clock is ahead of ours. Times in Redis are by its clock.
+func (s *Store) compareClocks(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
+	defer cancel()
+	ask := s.o.ServerTime
+	if ask == nil {
+		ask = func(ctx context.Context) (time.Time, error) { return s.client.Time(ctx).Result() }
+	}
+	before := s.now()
+	theirs, err := ask(ctx)
+	if err != nil {
+		return
+	}
+	after := s.now()
+	offset := theirs.Sub(before.Add(after.Sub(before) / 2))
+	previous := time.Duration(s.measured.Swap(int64(offset)))
+	if (offset - s.ahead()).Abs() > quantum {
+		s.offset.Store(int64(offset))
+	}
+	if offset.Abs() > tooFar && previous.Abs() <= tooFar {
+		s.o.Warn(fmt.Sprintf("Redis's clock is %s ahead of this machine's: sessions are corrected by it, but set the clocks",
+			offset.Round(time.Millisecond)))
+	}
+}

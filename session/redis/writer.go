@@ -1,0 +1,236 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"tellergate/session"
+)
+
+const (
+	batch     = 256             // copies in one pipeline
+	lastFlush = 2 * time.Second // for what is unwritten at the end
+)
+
+// write tells the writer that Redis lacks something of c. It never waits: what the queue has no room for is written when
+// the copy is next confirmed.
+func (s *Store) write(c *copied) {
+	if !c.queued.CompareAndSwap(false, true) {
+		return
+	}
+	s.pending.Add(1)
+	select {
+	case s.writes <- c:
+	default:
+		s.pending.Add(-1)
+		c.queued.Store(false)
+		c.unwritten.Store(true)
+		s.stats.unwrittenLost.Add(1)
+	}
+}
+
+// force has c written whatever its keys hold.
+func (s *Store) force(c *copied) {
+	c.forced.Store(true)
+	c.unwritten.Store(true)
+	s.write(c)
+}
+
+// publish tells the other replicas of a change.
+func (s *Store) publish(kind string, v *value) {
+	whole := *v
+	whole.ended = false
+	message := strings.Join([]string{s.self, kind, s.codec.encode(&whole, s.ahead())}, " ")
+	s.pending.Add(1)
+	select {
+	case s.messages <- message:
+	default:
+		s.pending.Add(-1)
+		s.stats.unwrittenLost.Add(1)
+	}
+}
+
+// writer writes what Redis lacks, in pipelines, until ctx ends.
+func (s *Store) writer(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-s.writes:
+			s.writeBatch(ctx, c)
+		case m := <-s.messages:
+			s.exchange(ctx, []string{m}, nil)
+		}
+	}
+}
+
+// writeBatch writes first and what else waits.
+func (s *Store) writeBatch(ctx context.Context, first *copied) {
+	copies := []*copied{first}
+	var messages []string
+	for len(copies)+len(messages) < batch {
+		select {
+		case c := <-s.writes:
+			copies = append(copies, c)
+			continue
+		case m := <-s.messages:
+			messages = append(messages, m)
+			continue
+		default:
+		}
+		break
+	}
+	s.exchange(ctx, messages, copies)
+}
+
+// flushLast empties the queues at the end, in bounded time.
+func (s *Store) flushLast() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastFlush)
+	defer cancel()
+	now := s.now()
+	s.local.each(func(_ session.Key, c *copied) {
+		if c.unwritten.Load() && c.live(now) {
+			s.write(c)
+		}
+	})
+	for ctx.Err() == nil {
+		select {
+		case c := <-s.writes:
+			s.writeBatch(ctx, c)
+			continue
+		case m := <-s.messages:
+			s.exchange(ctx, []string{m}, nil)
+			continue
+		default:
+		}
+		return
+	}
+}
+
+// A writing is one copy on its way to Redis.
+type writing struct {
+	c       *copied
+	v       *value // as written
+	was     *value // as it was when it was read
+	replies []*goredis.Cmd
+}
+
+// exchange sends messages and copies in one pipeline and files the replies.
+func (s *Store) exchange(ctx context.Context, messages []string, copies []*copied) {
+	defer s.pending.Add(-int64(len(messages) + len(copies)))
+	if s.line.breaker.open() {
+		for _, c := range copies { // reconcile finds them
+			c.unwritten.Store(true)
+			c.queued.Store(false)
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
+	defer cancel()
+	pipe := s.client.Pipeline()
+	now := s.now()
+	writings := make([]writing, len(copies))
+	for i, c := range copies {
+		writings[i] = s.prepare(ctx, pipe, c, now)
+	}
+	for _, m := range messages {
+		pipe.Publish(ctx, channel, m)
+	}
+	s.stats.commands.Add(uint64(pipe.Len()))
+	_, _ = pipe.Exec(ctx) // every reply is looked at
+	for i := range writings {
+		s.written(&writings[i], now)
+	}
+}
+
+func (s *Store) prepare(ctx context.Context, pipe goredis.Pipeliner, c *copied, now time.Time) writing {
+	c.queued.Store(false)
+	c.unwritten.Store(false)
+	forced := c.forced.Swap(false)
+	was := c.state.Load()
+	v := *was
+	w := writing{c: c, v: &v, was: was}
+	script, text := assertScript, ""
+	if v.ended {
+		script, text = endScript, encodeEnd(v.session, v.generation)
+	} else {
+		v.pin.Renewed = c.current().Renewed
+		text = s.codec.encode(&v, s.ahead())
+	}
+	life := s.life(&v, now).Milliseconds()
+	for _, k := range v.keys {
+		if forced && !v.ended {
+			w.replies = append(w.replies, pipe.Do(ctx, "SET", s.codec.name(k), text, "PX", life))
+		} else {
+			w.replies = append(w.replies, pipe.Eval(ctx, script, []string{s.codec.name(k)}, text, life))
+		}
+	}
+	if forced {
+		w.v.keys = nil // nothing to be compared
+	}
+	return w
+}
+
+// written files what Redis said of a copy.
+func (s *Store) written(w *writing, now time.Time) {
+	for i, r := range w.replies {
+		text, err := r.Text()
+		if replied(err) != nil && !errors.Is(err, goredis.Nil) && !w.was.ended {
+			s.stats.failures.Add(1)
+			s.stats.lastError.Store(err.Error())
+			s.line.breaker.failed(time.Now())
+			w.c.unwritten.Store(true)
+			if w.v.keys == nil {
+				w.c.forced.Store(true)
+			}
+			return
+		}
+		if w.was.ended && r.Err() != nil {
+			s.line.breaker.failed(time.Now())
+			w.c.unwritten.Store(true)
+			return
+		}
+		if w.was.ended || w.v.keys == nil || text == "" {
+			continue
+		}
+		k := w.v.keys[i]
+		if v := s.decode(text); v != nil && (v.session == w.v.session || holds(v, w.v.pin.Subject, now)) {
+			if i == 0 && v.session != w.v.session && s.local.get(k) == w.c {
+				s.stats.adopted.Add(1)
+			}
+			s.confirm(k, w.c, v, now)
+		} else if s.local.get(k) == w.c {
+			s.force(w.c) // what is there binds nobody
+		}
+	}
+	s.line.breaker.succeeded()
+	w.c.read.Store(now.UnixNano())
+	if !w.was.ended {
+		next := *w.was
+		next.pin.Renewed = w.v.pin.Renewed
+		w.c.state.CompareAndSwap(w.was, &next) // else it has changed meanwhile and is written again
+	}
+}
+
+// reassert has every live copy written that was claimed or put after since, and what is unwritten besides. It waits for
+// the writer.
+func (s *Store) reassert(ctx context.Context, since time.Time) {
+	now := s.now()
+	s.local.each(func(_ session.Key, c *copied) {
+		lost := c.unwritten.Load() || c.live(now) && (since.IsZero() || c.changed.Load() >= since.UnixNano())
+		if !lost || ctx.Err() != nil || !c.queued.CompareAndSwap(false, true) {
+			return
+		}
+		s.pending.Add(1)
+		select {
+		case s.writes <- c:
+			s.stats.reconciled.Add(1)
+		case <-ctx.Done():
+			s.pending.Add(-1)
+		}
+	})
+}
