@@ -144,6 +144,9 @@ type RedisTLS struct {
 	Enabled    bool   `yaml:"enabled"`
 	CA         string `yaml:"ca"`         // PEM file; empty: the system's
 	ServerName string `yaml:"serverName"` // empty: the host of each address
+	// Certificate and Key are PEM files of the certificate that tellergate shows; both empty: none.
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
 }
 
 // SessionsMemory bounds the in-process store.

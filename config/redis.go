@@ -40,11 +40,17 @@ func (c *checker) redis(r *SessionsRedis) {
 	if r.Mode == "cluster" && r.Database != 0 {
 		c.fault(at+".database", "a cluster has one database", "leave it out")
 	}
-	if !r.TLS.Enabled && (r.TLS.CA != "" || r.TLS.ServerName != "") {
+	if !r.TLS.Enabled && r.TLS != (RedisTLS{}) {
 		c.fault(at+".tls", "it is set up and not enabled", "add enabled: true, or leave the rest out")
+	}
+	if (r.TLS.Certificate == "") != (r.TLS.Key == "") {
+		c.fault(at+".tls", "a certificate and its key belong together", "name both files, or neither")
 	}
 	if r.PasswordFile != "" && r.PasswordEnv != "" {
 		c.fault(at+".passwordEnv", "the password cannot come from a file and the environment", "keep one of the two")
+	}
+	if r.User != "" && r.PasswordFile == "" && r.PasswordEnv == "" {
+		c.fault(at+".user", fmt.Sprintf("%q has no password", r.User), "set passwordFile or passwordEnv")
 	}
 	if r.SecretFile == "" {
 		c.fault(at+".secretFile", "there is no secret to hide keys with",

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,11 +38,11 @@ type gateway struct {
 	proxy        *proxy.Proxy
 	loop         *live.Loop
 	admin        *admin.Server
-	accessLog    *logFile                    // nil if it goes elsewhere
-	alone        bool                        // sessions are kept in this process
-	runSessions  func(context.Context) error // nil: the pin store needs nothing to run
-	redisSecrets redisSecrets
-	closers      []io.Closer // in the order of opening
+	accessLog    *logFile                     // nil if it goes elsewhere
+	alone        bool                         // sessions are kept in this process
+	runSessions  func(context.Context) error  // nil: the pin store needs nothing to run
+	redisSecrets atomic.Pointer[redisSecrets] // nil: sessions are kept in this process
+	closers      []io.Closer                  // in the order of opening
 }
 
 // run builds the gateway, serves until a signal ends it, and closes it.

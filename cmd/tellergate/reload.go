@@ -36,8 +36,9 @@ func (g *gateway) reload() {
 		refuse(err)
 		return
 	}
-	if g.redisSecrets.password.Load() != nil {
-		if err := g.redisSecrets.read(&next.Sessions.Redis); err != nil {
+	secrets := g.redisSecrets.Load()
+	if secrets != nil {
+		if secrets, err = readRedisSecrets(&next.Sessions.Redis); err != nil {
 			refuse(err)
 			return
 		}
@@ -46,6 +47,7 @@ func (g *gateway) reload() {
 		refuse(err)
 		return
 	}
+	g.redisSecrets.Store(secrets)
 	g.settings = next
 	g.log.Info("settings reloaded", zap.String("settings", name(g.settingsFile)))
 }

@@ -5,10 +5,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
-	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -27,31 +25,68 @@ type sessions interface {
 	admin.Ledger
 }
 
-// redisSecrets reads what the settings only name.
+// redisSecrets is what the settings only name: it stands in files and the environment. It is read at the start and at
+// every reload, and new connections use what was read last.
 type redisSecrets struct {
-	password atomic.Pointer[string] // given to every new connection; replaced by a reload
+	password string
+	tls      *tls.Config // nil: none
 }
 
-// read takes the password from where the settings say.
-func (s *redisSecrets) read(settings *config.SessionsRedis) error {
-	password := ""
+func readRedisSecrets(settings *config.SessionsRedis) (*redisSecrets, error) {
+	password, err := redisPassword(settings)
+	if err != nil {
+		return nil, err
+	}
+	encryption, err := redisTLS(&settings.TLS)
+	if err != nil {
+		return nil, err
+	}
+	return &redisSecrets{password: password, tls: encryption}, nil
+}
+
+func redisPassword(settings *config.SessionsRedis) (string, error) {
 	switch {
 	case settings.PasswordFile != "":
 		text, err := os.ReadFile(settings.PasswordFile)
 		if err != nil {
-			return fmt.Errorf("reading the password of Redis (setting sessions.redis.passwordFile): %w", err)
+			return "", fmt.Errorf("reading the password of Redis (setting sessions.redis.passwordFile): %w", err)
 		}
-		password = string(bytes.TrimRight(text, "\r\n"))
+		return string(bytes.TrimRight(text, "\r\n")), nil
 	case settings.PasswordEnv != "":
 		value, there := os.LookupEnv(settings.PasswordEnv)
 		if !there {
-			return fmt.Errorf("the environment has no %s (setting sessions.redis.passwordEnv): set it, or leave the setting out",
+			return "", fmt.Errorf("the environment has no %s (setting sessions.redis.passwordEnv): set it, or leave the setting out",
 				settings.PasswordEnv)
 		}
-		password = value
+		return value, nil
 	}
-	s.password.Store(&password)
-	return nil
+	return "", nil
+}
+
+// redisTLS returns how connections are encrypted, nil for not at all.
+func redisTLS(settings *config.RedisTLS) (*tls.Config, error) {
+	if !settings.Enabled {
+		return nil, nil
+	}
+	encryption := &tls.Config{ServerName: settings.ServerName, MinVersion: tls.VersionTLS12}
+	if settings.CA != "" {
+		pem, err := os.ReadFile(settings.CA)
+		if err != nil {
+			return nil, fmt.Errorf("reading the authorities of Redis (setting sessions.redis.tls.ca): %w", err)
+		}
+		encryption.RootCAs = x509.NewCertPool()
+		if !encryption.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("the file %s of setting sessions.redis.tls.ca holds no certificate in PEM", settings.CA)
+		}
+	}
+	if settings.Certificate != "" {
+		certificate, err := tls.LoadX509KeyPair(settings.Certificate, settings.Key)
+		if err != nil {
+			return nil, fmt.Errorf("reading the client certificate for Redis (settings sessions.redis.tls.certificate and key): %w", err)
+		}
+		encryption.Certificates = []tls.Certificate{certificate}
+	}
+	return encryption, nil
 }
 
 // openSessions returns the pin store that the settings name, and what must run for it, nil if nothing.
@@ -86,27 +121,18 @@ func (g *gateway) redisOptions(settings *config.SessionsRedis) (redis.Options, e
 		return options, fmt.Errorf("reading the deployment secret (setting sessions.redis.secretFile): %w", err)
 	}
 	options.Secret = bytes.TrimSpace(secret)
-	if settings.TLS.Enabled {
-		options.TLS = &tls.Config{ServerName: settings.TLS.ServerName, MinVersion: tls.VersionTLS12}
-		if settings.TLS.CA != "" {
-			pem, err := os.ReadFile(settings.TLS.CA)
-			if err != nil {
-				return options, fmt.Errorf("reading the authorities of Redis (setting sessions.redis.tls.ca): %w", err)
-			}
-			options.TLS.RootCAs = x509.NewCertPool()
-			if !options.TLS.RootCAs.AppendCertsFromPEM(pem) {
-				return options, errors.New("the file of setting sessions.redis.tls.ca holds no certificate in PEM")
-			}
-		}
-	}
-	if settings.PasswordFile == "" && settings.PasswordEnv == "" {
-		return options, nil
-	}
-	if err := g.redisSecrets.read(settings); err != nil {
+	secrets, err := readRedisSecrets(settings)
+	if err != nil {
 		return options, err
 	}
-	user := settings.User
-	options.Credentials = func() (string, string) { return user, *g.redisSecrets.password.Load() }
+	g.redisSecrets.Store(secrets)
+	if settings.TLS.Enabled {
+		options.TLS = func() *tls.Config { return g.redisSecrets.Load().tls }
+	}
+	if settings.PasswordFile != "" || settings.PasswordEnv != "" {
+		user := settings.User
+		options.Credentials = func() (string, string) { return user, g.redisSecrets.Load().password }
+	}
 	return options, nil
 }
 
@@ -132,6 +158,8 @@ var redisMetrics = []redisMetric{
 		func(s redis.Stats) float64 { return float64(s.Found) }),
 	redisMetricOf("copies_stale_total", "Copies that were read again because they were stale.", prometheus.CounterValue,
 		func(s redis.Stats) float64 { return float64(s.Stale) }),
+	redisMetricOf("copies_refreshed_total", "Copies that were read again in the background before they were stale.",
+		prometheus.CounterValue, func(s redis.Stats) float64 { return float64(s.Refreshed) }),
 	redisMetricOf("asked_total", "Claims and reads of keys without a copy.", prometheus.CounterValue,
 		func(s redis.Stats) float64 { return float64(s.Asked) }),
 	redisMetricOf("commands_total", "Commands for pins sent to Redis.", prometheus.CounterValue,

@@ -80,12 +80,17 @@ func (s *Store) rewrite(held *copied, keys []session.Key, pin session.Pin, now t
 	if !writes {
 		return
 	}
+	message := ""
 	if replaces {
-		s.publish("set", v)
+		message = s.message("set", v)
 	}
-	if !waits || !s.putNow(c, v) {
-		s.force(c)
+	if waits && s.putNow(c, v, message) {
+		return
 	}
+	if message != "" {
+		s.publish(message) // who has heard it already is not harmed
+	}
+	s.force(c)
 }
 
 // continued returns the live session that pin continues, or nil.
@@ -100,13 +105,17 @@ func (s *Store) continued(keys []session.Key, pin session.Pin, now time.Time) *c
 	return nil
 }
 
-// putNow writes v under its keys, within the budget.
-func (s *Store) putNow(c *copied, v *value) bool {
+// putNow writes v under its keys and tells the other replicas, within the budget: they have been told when a request that
+// follows this one can come to them. The message may be empty.
+func (s *Store) putNow(c *copied, v *value, message string) bool {
 	var replies []*goredis.StatusCmd
-	return s.line.do(func(p goredis.Pipeliner) {
+	return s.line.do(s.o.Budget, func(p goredis.Pipeliner) {
 		text, life := s.codec.encode(v, s.ahead()), s.life(v, s.now())
 		for _, k := range v.keys {
 			replies = append(replies, p.Set(context.Background(), s.codec.name(k), text, life))
+		}
+		if message != "" {
+			p.Publish(context.Background(), channel, message)
 		}
 	}, func() error {
 		for _, r := range replies {
@@ -153,7 +162,7 @@ func (s *Store) end(c *copied) {
 	next.generation++
 	c.state.Store(&next)
 	c.unwritten.Store(true)
-	s.publish("end", &next)
+	s.publish(s.message("end", &next))
 	s.write(c)
 }
 

@@ -2,9 +2,11 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -49,17 +51,16 @@ type claim struct {
 	now     time.Time
 
 	replies []*goredis.Cmd
-	won     *copied // set by settle
+	won     *copied // set by answered; while it is nil, what Redis said asks for another round
 	again   bool    // Redis holds something under the first key that does not bind: it must give way
 }
 
 func (c *claim) run() session.Pin {
-	ok := c.s.line.do(c.ask, c.answered)
-	if ok && c.again {
-		c.keys = c.keys[:1:1]
-		ok = c.s.line.do(c.ask, c.answered)
+	ok := true
+	for began := time.Now(); ok && c.won == nil; {
+		ok = c.s.line.do(c.s.o.Budget-time.Since(began), c.ask, c.answered)
 	}
-	if ok && c.won != nil {
+	if ok {
 		c.won.touch(c.now)
 		return c.won.current()
 	}
@@ -76,8 +77,17 @@ func (c *claim) run() session.Pin {
 	mine.read.Store(0)
 	mine.changed.Store(c.now.UnixNano())
 	mine.unwritten.Store(true)
+	mine.alone.Store(true)
 	s.write(mine)
 	return mine.current()
+}
+
+// contended is what the next round asks for.
+func (c *claim) contended() []session.Key {
+	if c.again {
+		return c.keys[:1]
+	}
+	return c.keys
 }
 
 // ask writes one command for each key that must be claimed or read.
@@ -89,8 +99,9 @@ func (c *claim) ask(p goredis.Pipeliner) {
 	if c.subject != "" {
 		tag = s.codec.tag(c.subject)
 	}
-	c.replies = make([]*goredis.Cmd, len(c.keys))
-	for i, k := range c.keys {
+	keys := c.contended()
+	c.replies = make([]*goredis.Cmd, len(keys))
+	for i, k := range keys {
 		if held := s.local.get(k); i > 0 && held != nil && held.live(c.now) {
 			continue // the caller has seen it: it gives way
 		}
@@ -107,12 +118,16 @@ func (c *claim) ask(p goredis.Pipeliner) {
 // answered looks at the replies and files who won. It may run when the request has gone on without it.
 func (c *claim) answered() error {
 	s := c.s
-	found := make([]*value, len(c.keys))
+	found := make([]*value, len(c.replies))
 	for i, r := range c.replies {
 		if r == nil {
 			continue
 		}
 		text, err := r.Text()
+		if olderThanSetGet(err) {
+			s.setGet.Store(false)
+			return nil
+		}
 		if replied(err) != nil {
 			return err
 		}
@@ -132,6 +147,7 @@ func (c *claim) answered() error {
 	if winner == nil {
 		c.won = s.file(c.mine.keys, c.mine, c.now)
 		c.won.changed.Store(c.now.UnixNano())
+		c.won.alone.Store(false)
 		for i, v := range found {
 			if i > 0 && (v != nil || c.replies[i] == nil) {
 				s.force(c.won)
@@ -140,11 +156,11 @@ func (c *claim) answered() error {
 		return nil
 	}
 	if late := s.local.get(c.keys[0]); late != nil && late.unwritten.Load() && late.state.Load().session == c.mine.session {
-		s.stats.adopted.Add(1) // this request went on without Redis, and its session is pinned elsewhere
+		s.gaveWay(late) // this request went on without Redis, and its session is pinned elsewhere
 		late.unwritten.Store(false)
 	}
 	scattered := false
-	for i := range c.keys {
+	for i := range found {
 		scattered = scattered || found[i] == nil || found[i].session != winner.session
 	}
 	next := *winner
@@ -157,6 +173,13 @@ func (c *claim) answered() error {
 		s.force(c.won)
 	}
 	return nil
+}
+
+// olderThanSetGet reports whether a server refuses SET with NX and GET together: one before Redis 7, whatever it says that
+// it is.
+func olderThanSetGet(err error) bool {
+	var refused goredis.Error
+	return errors.As(err, &refused) && strings.Contains(refused.Error(), "syntax error")
 }
 
 // winner is the value that binds this request, or nil. A session under a later key that has the first key too has lost

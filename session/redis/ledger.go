@@ -251,7 +251,7 @@ func (s *Store) MoveID(id, version string) (bool, error) {
 	c.state.Store(&next)
 	c.unwritten.Store(true)
 	s.installing.Unlock()
-	s.publish("set", &next)
+	s.publish(s.message("set", &next))
 	s.write(c)
 	return true, s.settled()
 }

@@ -15,7 +15,6 @@ import (
 // process a fixed number of goroutines and connections.
 type line struct {
 	client  goredis.UniversalClient
-	budget  time.Duration // for a request
 	timeout time.Duration // for one exchange of a worker
 	asks    chan *ask
 	stats   *counters
@@ -37,15 +36,15 @@ const (
 	waiting  = 4096
 )
 
-func newLine(client goredis.UniversalClient, budget, timeout time.Duration, stats *counters, threshold int) *line {
+func newLine(client goredis.UniversalClient, timeout time.Duration, stats *counters, threshold int) *line {
 	return &line{
-		client: client, budget: budget, timeout: timeout, asks: make(chan *ask, waiting), stats: stats,
+		client: client, timeout: timeout, asks: make(chan *ask, waiting), stats: stats,
 		breaker: breaker{threshold: threshold},
 	}
 }
 
-// do asks within the budget and reports whether Redis answered in time.
-func (l *line) do(write func(goredis.Pipeliner), answered func() error) bool {
+// do asks, waits no longer than patience, and reports whether Redis answered in time.
+func (l *line) do(patience time.Duration, write func(goredis.Pipeliner), answered func() error) bool {
 	if l.breaker.open() {
 		l.stats.skipped.Add(1)
 		return false
@@ -58,12 +57,17 @@ func (l *line) do(write func(goredis.Pipeliner), answered func() error) bool {
 		l.breaker.failed(time.Now())
 		return false
 	}
-	patience := time.NewTimer(l.budget)
-	defer patience.Stop()
+	over := time.NewTimer(patience)
+	defer over.Stop()
 	select {
 	case <-a.done:
 		return a.ok
-	case <-patience.C:
+	case <-over.C:
+		select {
+		case <-a.done: // both came while this goroutine waited for a core
+			return a.ok
+		default:
+		}
 		l.stats.late.Add(1)
 		l.breaker.failed(time.Now())
 		return false

@@ -82,6 +82,8 @@ func (s *Store) hear(message string) {
 		}
 		held := c.state.Load()
 		switch {
+		case held.session == v.session && v.generation == held.generation && !v.ended && v.pin.Version != held.pin.Version:
+			c.read.Store(0) // both replicas decided it anew at once: Redis holds who was last
 		case held.session == v.session && v.generation >= held.generation:
 			c.state.Store(v)
 			c.read.Store(now.UnixNano())

@@ -20,6 +20,8 @@ type copied struct {
 	read  atomic.Int64          // when Redis confirmed it last, Unix nanoseconds; 0: stale
 	// unwritten says that Redis lacks something of it: the pod, a renewal, or the whole of it.
 	unwritten atomic.Bool
+	alone     atomic.Bool  // decided here without Redis, which does not have it yet
+	aging     atomic.Bool  // the refresher has been told
 	forced    atomic.Bool  // the next write asks for nothing: its keys are this session's
 	queued    atomic.Bool  // the writer has been told
 	changed   atomic.Int64 // when it was claimed or put here, Unix nanoseconds
@@ -70,10 +72,10 @@ type local struct {
 }
 
 type localShard struct {
-	mu   sync.Mutex
-	lru  *simplelru.LRU[session.Key, *copied] // guarded by mu
-	gets uint64                               // guarded by mu
-	_    [64]byte                             // the next shard's lock lies on another cache line
+	mu    sync.Mutex
+	lru   *simplelru.LRU[session.Key, *copied] // guarded by mu
+	finds uint64                               // guarded by mu
+	_     [64]byte                             // the next shard's lock lies on another cache line
 }
 
 const (
@@ -105,13 +107,22 @@ func (l *local) shard(k session.Key) *localShard {
 	return &l.shards[maphash.String(l.seed, k.Value)&uint64(len(l.shards)-1)]
 }
 
-// get returns the copy under key, or nil. It allocates nothing.
+// get returns the copy under key, or nil.
 func (l *local) get(k session.Key) *copied {
+	s := l.shard(k)
+	s.mu.Lock()
+	c, _ := s.lru.Get(k)
+	s.mu.Unlock()
+	return c
+}
+
+// find is get for a request's lookup, which is counted. It allocates nothing.
+func (l *local) find(k session.Key) *copied {
 	s := l.shard(k)
 	s.mu.Lock()
 	c, ok := s.lru.Get(k)
 	if ok {
-		s.gets++
+		s.finds++
 	}
 	s.mu.Unlock()
 	return c
@@ -137,13 +148,13 @@ func (l *local) drop(k session.Key, c *copied) {
 	s.mu.Unlock()
 }
 
-// size returns how many keys are kept and how many times one was found.
+// size returns how many keys are kept and how many lookups found one.
 func (l *local) size() (n int, found uint64) {
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
 		n += s.lru.Len()
-		found += s.gets
+		found += s.finds
 		s.mu.Unlock()
 	}
 	return n, found

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -28,10 +29,12 @@ const MinSecret = 16
 // zero besides has the default of config/default.yaml.
 type Options struct {
 	Mode      Mode
-	Addresses []string    // of the server, the sentinels, or some nodes of the cluster
-	Master    string      // as the sentinels name it
-	Database  int         // single and Sentinel
-	TLS       *tls.Config // nil: none
+	Addresses []string // of the server, the sentinels, or some nodes of the cluster
+	Master    string   // as the sentinels name it
+	Database  int      // single and Sentinel
+	// TLS is asked for each new connection, to servers and sentinels; nil: there is none. Without a ServerName the host of
+	// the address is it.
+	TLS func() *tls.Config
 	// Credentials is asked for each new connection; nil: none are given. Sentinels are asked without.
 	Credentials func() (user, password string)
 
@@ -88,30 +91,40 @@ func (o *Options) fill() error {
 	return nil
 }
 
-// connect returns a client that has not dialled yet.
+// connect returns a client that has not dialled yet. It never tries again on its own: a command may have been executed.
 func (o *Options) connect() (goredis.UniversalClient, error) {
 	switch o.Mode {
 	case Single:
 		return goredis.NewClient(&goredis.Options{
-			Addr: o.Addresses[0], DB: o.Database, CredentialsProvider: o.Credentials, TLSConfig: o.TLS,
+			Addr: o.Addresses[0], DB: o.Database, CredentialsProvider: o.Credentials, Dialer: o.dial, DialerRetries: 1,
 			PoolSize: o.Connections, DialTimeout: o.DialTimeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout,
 			PoolTimeout: o.Timeout, ContextTimeoutEnabled: true, MaxRetries: -1, Protocol: 2, DisableIdentity: true,
 		}), nil
 	case Sentinel:
 		return goredis.NewFailoverClient(&goredis.FailoverOptions{
 			MasterName: o.Master, SentinelAddrs: o.Addresses,
-			DB: o.Database, CredentialsProvider: o.Credentials, TLSConfig: o.TLS,
+			DB: o.Database, CredentialsProvider: o.Credentials, Dialer: o.dial, DialerRetries: 1,
 			PoolSize: o.Connections, DialTimeout: o.DialTimeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout,
 			PoolTimeout: o.Timeout, ContextTimeoutEnabled: true, MaxRetries: -1, Protocol: 2, DisableIdentity: true,
 		}), nil
 	case Cluster:
 		return goredis.NewClusterClient(&goredis.ClusterOptions{
-			Addrs: o.Addresses, CredentialsProvider: o.Credentials, TLSConfig: o.TLS,
+			Addrs: o.Addresses, CredentialsProvider: o.Credentials, Dialer: o.dial, DialerRetries: 1,
 			PoolSize: o.Connections, DialTimeout: o.DialTimeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout,
 			PoolTimeout: o.Timeout, ContextTimeoutEnabled: true, MaxRetries: -1, Protocol: 2, DisableIdentity: true,
 		}), nil
 	}
 	return nil, fmt.Errorf("there is no mode %q of Redis: write single, sentinel or cluster", o.Mode)
+}
+
+// dial makes a connection, encrypted as TLS says now.
+func (o *Options) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: o.DialTimeout}
+	if o.TLS == nil {
+		return dialer.DialContext(ctx, network, address)
+	}
+	encrypted := tls.Dialer{NetDialer: dialer, Config: o.TLS()}
+	return encrypted.DialContext(ctx, network, address)
 }
 
 // silent keeps go-redis from writing lines of its own to stderr, which is a log of JSON. What fails is counted, and the
@@ -137,8 +150,8 @@ func New(o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, client: client, codec: codec, local: newLocal(o.Entries), self: rand.Text(),
-		writes: make(chan *copied, 1<<16), messages: make(chan string, 1<<12),
+		writes: make(chan *copied, 1<<16), messages: make(chan string, 1<<12), aging: make(chan *copied, 1<<14),
 	}
-	s.line = newLine(client, o.Budget, o.Timeout, &s.stats, o.Failures)
+	s.line = newLine(client, o.Timeout, &s.stats, o.Failures)
 	return s, nil
 }

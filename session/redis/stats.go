@@ -14,15 +14,17 @@ type counters struct {
 	adopted, reconciled  atomic.Uint64
 	unwrittenLost        atomic.Uint64
 	moved, subscriptions atomic.Uint64
+	refreshed            atomic.Uint64
 	lastError            atomic.Value // string
 }
 
 // Stats is what the store has done since its start, and how it stands.
 type Stats struct {
-	Found   uint64 // lookups of a key that a copy answered, Stale among them
-	Stale   uint64 // lookups that found a stale copy and asked Redis
-	Asked   uint64 // claims and reads of keys that had no copy
-	Skipped uint64 // asks that the open breaker answered
+	Found     uint64 // lookups of a key that a copy answered, Stale among them
+	Stale     uint64 // lookups that found a stale copy and asked Redis
+	Refreshed uint64 // copies read again in the background before they were stale
+	Asked     uint64 // claims and reads of keys that had no copy
+	Skipped   uint64 // asks that the open breaker answered
 	// Commands sent to Redis for pins, scans and probes apart.
 	Commands   uint64
 	Failures   uint64 // asks that Redis answered with an error or not at all
@@ -45,7 +47,7 @@ func (s *Store) Stats() Stats {
 	c := &s.stats
 	copies, found := s.local.size()
 	out := Stats{
-		Found: found, Stale: c.stale.Load(), Asked: c.asked.Load(), Skipped: c.skipped.Load(),
+		Found: found, Stale: c.stale.Load(), Refreshed: c.refreshed.Load(), Asked: c.asked.Load(), Skipped: c.skipped.Load(),
 		Commands: c.commands.Load(), Failures: c.failures.Load(), Late: c.late.Load(), Damaged: c.damaged.Load(),
 		Adopted: c.adopted.Load(), Reasserted: c.reconciled.Load(), Lost: c.unwrittenLost.Load(),
 		Moves: c.moved.Load(), Lapses: c.subscriptions.Load(),

@@ -31,6 +31,7 @@ type Store struct {
 	installing sync.Mutex     // serialises changes of which session a key leads to
 	writes     chan *copied   // to the writer
 	messages   chan string    // to the writer, to be published
+	aging      chan *copied   // to the refresher
 	offset     atomic.Int64   // applied: Redis's clock minus ours; see keep
 	measured   atomic.Int64   // last measured
 	staleUntil atomic.Int64   // copies confirmed at or before this moment are stale, Unix nanoseconds
@@ -49,11 +50,13 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 	s.alive.Go(func() { s.keep(ctx) })
 	s.alive.Go(func() { s.listen(ctx) })
+	s.alive.Go(func() { s.refresher(ctx) })
 	s.writer(ctx)
 	s.flushLast()
 	stop()
 	s.alive.Wait()
-	return s.client.Close()
+	_ = s.client.Close() // of connections that are broken already: there is nothing left to lose
+	return nil
 }
 
 func (s *Store) now() time.Time { return s.o.Now() }
@@ -81,7 +84,7 @@ func (s *Store) lookup(keys []session.Key, out []session.Pin, renew bool) {
 	now := s.now()
 	unknown, stale := 0, 0
 	for i, k := range keys {
-		c := s.local.get(k)
+		c := s.local.find(k)
 		switch {
 		case c == nil:
 			unknown++
@@ -111,8 +114,11 @@ func (s *Store) take(c *copied, out *session.Pin, now time.Time, renew bool) {
 	}
 	if renew {
 		c.touch(now)
-		if c.due(now) && s.fresh(c, now) {
-			s.write(c)
+		if s.fresh(c, now) {
+			if c.due(now) {
+				s.write(c)
+			}
+			s.refresh(c, now)
 		}
 	}
 	*out = c.current()
@@ -142,7 +148,7 @@ func (s *Store) read(keys []session.Key, now time.Time, renew bool) bool {
 		}
 		questions = append(questions, question{key: k, was: c})
 	}
-	return s.line.do(func(p goredis.Pipeliner) {
+	return s.line.do(s.o.Budget, func(p goredis.Pipeliner) {
 		for i := range questions {
 			questions[i].text = p.Get(context.Background(), s.codec.name(questions[i].key))
 		}
@@ -199,16 +205,22 @@ func (s *Store) confirm(k session.Key, was *copied, v *value, now time.Time) {
 			s.local.drop(k, was)
 		}
 	case v.session == was.state.Load().session:
+		was.alone.Store(false)
 		s.merge(was, v, now)
 	case !v.ended && now.Before(limit(&v.pin)):
-		if was.unwritten.Load() && was.live(now) {
-			s.stats.adopted.Add(1)
-		}
+		s.gaveWay(was)
 		s.file([]session.Key{k}, v, now)
 	case was.live(now):
 		was.read.Store(now.UnixNano())
 	default:
 		s.local.drop(k, was)
+	}
+}
+
+// gaveWay counts a session that was decided here without Redis and turns out to be pinned elsewhere.
+func (s *Store) gaveWay(c *copied) {
+	if c.alone.CompareAndSwap(true, false) {
+		s.stats.adopted.Add(1)
 	}
 }
 

@@ -40,11 +40,15 @@ func (s *Store) force(c *copied) {
 	s.write(c)
 }
 
-// publish tells the other replicas of a change.
-func (s *Store) publish(kind string, v *value) {
+// message is what the other replicas are told of a change: "set" or "end".
+func (s *Store) message(kind string, v *value) string {
 	whole := *v
 	whole.ended = false
-	message := strings.Join([]string{s.self, kind, s.codec.encode(&whole, s.ahead())}, " ")
+	return strings.Join([]string{s.self, kind, s.codec.encode(&whole, s.ahead())}, " ")
+}
+
+// publish has the writer tell the other replicas. It never waits.
+func (s *Store) publish(message string) {
 	s.pending.Add(1)
 	select {
 	case s.messages <- message:
@@ -199,9 +203,6 @@ func (s *Store) written(w *writing, now time.Time) {
 		}
 		k := w.v.keys[i]
 		if v := s.decode(text); v != nil && (v.session == w.v.session || holds(v, w.v.pin.Subject, now)) {
-			if i == 0 && v.session != w.v.session && s.local.get(k) == w.c {
-				s.stats.adopted.Add(1)
-			}
 			s.confirm(k, w.c, v, now)
 		} else if s.local.get(k) == w.c {
 			s.force(w.c) // what is there binds nobody
@@ -209,6 +210,7 @@ func (s *Store) written(w *writing, now time.Time) {
 	}
 	s.line.breaker.succeeded()
 	w.c.read.Store(now.UnixNano())
+	w.c.alone.Store(false)
 	if !w.was.ended {
 		next := *w.was
 		next.pin.Renewed = w.v.pin.Renewed
