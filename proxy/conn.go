@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tellergate/proxy/http1"
+	"tellergate/proxy/socket"
 	"tellergate/proxy/upstream"
 )
 
@@ -39,8 +40,7 @@ var past = time.Unix(1, 0)
 // one that uploads a body reads from it meanwhile (upload).
 type conn struct {
 	f    *frontend
-	net  net.Conn
-	raw  syscall.RawConn // nil where the connection is not a plain socket
+	net  socket.Conn
 	peer netip.Addr
 	in   http1.Reader
 	cut  bool // the answer was cut short: the client must not take the end of the connection for its end
@@ -62,14 +62,10 @@ type conn struct {
 }
 
 func newConn(f *frontend, nc net.Conn) *conn {
-	c := &conn{f: f, net: nc, peer: peerOf(nc.RemoteAddr())}
-	c.in.Source = nc
-	if plain, ok := nc.(syscall.Conn); ok {
-		if raw, err := plain.SyscallConn(); err == nil {
-			c.raw = raw
-			c.receive, c.peek = c.tryReceive, c.tryPeek
-		}
-	}
+	c := &conn{f: f, peer: peerOf(nc.RemoteAddr())}
+	c.net.Init(nc)
+	c.in.Source = &c.net
+	c.receive, c.peek = c.tryReceive, c.tryPeek
 	return c
 }
 
@@ -80,10 +76,11 @@ func (c *conn) enter(p phase) (wasLate bool) {
 
 // fill waits for more from the client. While nothing comes, no buffer is held.
 func (c *conn) fill(limit int) error {
-	if c.raw == nil || len(c.in.Buffered()) > 0 {
+	raw := c.net.Raw()
+	if raw == nil || len(c.in.Buffered()) > 0 {
 		return c.in.Fill(limit)
 	}
-	if err := c.raw.Read(c.receive); err != nil {
+	if err := raw.Read(c.receive); err != nil {
 		return err
 	}
 	if c.err == nil && c.n == 0 {
@@ -94,42 +91,25 @@ func (c *conn) fill(limit int) error {
 
 // tryReceive reads what there is into the buffer, or gives the buffer back and asks to be called again.
 func (c *conn) tryReceive(fd uintptr) bool {
-	room := c.in.Room()
-	for {
-		c.n, c.err = syscall.Read(int(fd), room)
-		switch c.err {
-		case nil:
-			c.in.Filled(c.n)
-			if c.n == 0 {
-				c.in.Release()
-			}
-			return true
-		case syscall.EINTR:
-			continue
-		}
-		c.n = 0
-		c.in.Release()
-		return c.err != syscall.EAGAIN
-	}
+	c.n, c.err = socket.Receive(fd, c.in.Room())
+	c.in.Filled(c.n)
+	c.in.Release()
+	return c.err != syscall.EAGAIN
 }
 
 // await waits until there is something to read, or the connection has ended; no buffer is held meanwhile.
 func (c *conn) await() error {
-	if c.raw == nil || len(c.in.Buffered()) > 0 {
+	raw := c.net.Raw()
+	if raw == nil || len(c.in.Buffered()) > 0 {
 		return nil
 	}
-	return c.raw.Read(c.peek)
+	return raw.Read(c.peek)
 }
 
 // tryPeek looks whether there is something to read; the end of the connection and errors are left for Read to find.
 func (c *conn) tryPeek(fd uintptr) bool {
-	var b [1]byte
-	for {
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		if err != syscall.EINTR {
-			return err != syscall.EAGAIN
-		}
-	}
+	_, err := socket.Peek(fd)
+	return err != syscall.EAGAIN
 }
 
 // hasMore reports whether bytes of another request have come.
@@ -138,10 +118,9 @@ func (c *conn) hasMore() bool {
 		return true
 	}
 	more := false
-	if c.raw != nil {
-		_ = c.raw.Control(func(fd uintptr) {
-			var b [1]byte
-			n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	if raw := c.net.Raw(); raw != nil {
+		_ = raw.Control(func(fd uintptr) {
+			n, err := socket.Peek(fd)
 			more = err == nil && n > 0
 		})
 	}
@@ -151,10 +130,9 @@ func (c *conn) hasMore() bool {
 // closedByClient reports whether the client has ended its side of the connection and nothing is left to be read from it.
 func (c *conn) closedByClient() bool {
 	closed := false
-	if c.raw != nil {
-		err := c.raw.Control(func(fd uintptr) {
-			var b [1]byte
-			n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	if raw := c.net.Raw(); raw != nil {
+		err := raw.Control(func(fd uintptr) {
+			n, err := socket.Peek(fd)
 			closed = n == 0 && err == nil || err == syscall.ECONNRESET
 		})
 		closed = closed || err != nil
@@ -297,7 +275,7 @@ const (
 // unread would make the kernel take back what it has not delivered.
 func (c *conn) linger() {
 	c.enter(leaving)
-	half, ok := c.net.(interface{ CloseWrite() error })
+	half, ok := c.net.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}

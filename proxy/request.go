@@ -128,7 +128,7 @@ func (r *request) handle(block []byte, no *refusal) (again bool) {
 // leave closes a connection that carries no other request.
 func (r *request) leave(c *conn) bool {
 	if c.cut {
-		if hard, ok := c.net.(interface{ SetLinger(int) error }); ok {
+		if hard, ok := c.net.Conn.(interface{ SetLinger(int) error }); ok {
 			_ = hard.SetLinger(0)
 		}
 		return false

@@ -28,7 +28,7 @@ func (r *request) tunnel() {
 	c.enter(tunnelled)
 	c.f.tunnels.Add(1)
 	defer c.f.tunnels.Add(-1)
-	t := tunnel{client: c.net, pod: pod, idle: c.f.limits.TunnelIdle, stopped: c.f.grace}
+	t := tunnel{client: c.net.Conn, pod: pod, idle: c.f.limits.TunnelIdle, stopped: c.f.grace}
 	t.moved.Store(time.Now().UnixNano())
 	waiting := append([]byte(nil), c.in.Buffered()...)
 	c.in.Drop()

@@ -77,7 +77,8 @@ func (u *upload) permit() error {
 		return nil
 	}
 	u.expects = false
-	if _, err := u.conn.net.Write(continueLine); err != nil {
+	// An interim answer of the pod may be written at this moment: only the connection's own Write takes turns.
+	if _, err := u.conn.net.Conn.Write(continueLine); err != nil {
 		u.err = err
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tellergate/proxy/http1"
+	"tellergate/proxy/socket"
 )
 
 // headerLimit bounds the header block of an answer, in bytes.
@@ -16,8 +17,7 @@ const headerLimit = 64 << 10
 // exists only while a request has it.
 type conn struct {
 	endpoint *endpoint
-	net      net.Conn
-	raw      syscall.RawConn
+	net      socket.Conn
 	used     time.Time // when it last became idle
 	reused   bool      // it has carried an answer before
 
@@ -33,22 +33,16 @@ type conn struct {
 	peek func(fd uintptr)      // c.look, bound once
 	turn func(fd uintptr) bool // c.take, bound once
 	out  []byte                // what turn has to send before it receives; nil: nothing
-	seen [1]byte
 	n    int   // bytes the last look saw, or the last turn sent
 	err  error // and its error
 }
 
 func newConn(e *endpoint, nc net.Conn) (*conn, error) {
-	c := &conn{endpoint: e, net: nc}
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
+	c := &conn{endpoint: e}
+	c.net.Init(nc)
+	if c.net.Raw() == nil {
 		return nil, errors.New("BUG: a connection without a descriptor")
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	c.raw = raw
 	c.peek, c.turn = c.look, c.take
 	c.reader.Source = c
 	return c, nil
@@ -56,12 +50,7 @@ func newConn(e *endpoint, nc net.Conn) (*conn, error) {
 
 // look peeks at what the pod has sent, without blocking.
 func (c *conn) look(fd uintptr) {
-	for {
-		c.n, _, c.err = syscall.Recvfrom(int(fd), c.seen[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		if c.err != syscall.EINTR {
-			break
-		}
-	}
+	c.n, c.err = socket.Peek(fd)
 	if c.err == nil {
 		c.ended = sinceEnd(fd, c.n > 0)
 	}
@@ -70,7 +59,7 @@ func (c *conn) look(fd uintptr) {
 // quiet reports whether the connection is open and the pod has sent nothing on it. A connection that is not quiet
 // while it is idle must not carry a request: what came belongs to no request, or the pod has closed it.
 func (c *conn) quiet() bool {
-	return c.raw.Control(c.peek) == nil && c.err == syscall.EAGAIN
+	return c.net.Raw().Control(c.peek) == nil && c.err == syscall.EAGAIN
 }
 
 // errStale: the pod has closed an idle connection, or sent something that belongs to no request; nothing was sent on it.
@@ -81,7 +70,7 @@ var errStale = errors.New("connection is stale")
 // what could not be sent without waiting. Other errors than errStale are left for the next Write or Read to find.
 func (c *conn) ask(b []byte) (rest []byte, err error) {
 	c.out, c.n, c.err = b, 0, nil
-	_ = c.raw.Read(c.turn)
+	_ = c.net.Raw().Read(c.turn)
 	c.out = nil
 	if c.err == errStale {
 		return nil, errStale
@@ -98,21 +87,15 @@ func (c *conn) take(fd uintptr) bool {
 			return true
 		}
 		c.endpoint.patience.survived(c.idled)
-		for c.n, c.err = syscall.Write(int(fd), c.out); c.err == syscall.EINTR; {
-			c.n, c.err = syscall.Write(int(fd), c.out)
-		}
+		c.n, c.err = socket.Send(fd, c.out)
 		sent := c.n == len(c.out)
 		c.out = nil
 		return !sent
 	}
-	room := c.reader.Room()
-	n, err := syscall.Read(int(fd), room)
-	if n > 0 {
-		c.reader.Filled(n)
-		return true
-	}
+	n, err := socket.Receive(fd, c.reader.Room())
+	c.reader.Filled(n)
 	c.reader.Release()
-	return err != syscall.EAGAIN && err != syscall.EINTR
+	return err != syscall.EAGAIN
 }
 
 // begin prepares the connection for a request whose answer must have begun within timeout. A deadline that leaves at

@@ -82,7 +82,7 @@ func (x *Exchange) Sent() bool {
 // the caller's until Close, which closes it.
 func (x *Exchange) Tunnel() (net.Conn, []byte) {
 	x.conn.net.SetDeadline(time.Time{})
-	return x.conn.net, x.conn.reader.Buffered()
+	return x.conn.net.Conn, x.conn.reader.Buffered()
 }
 
 // Close gives the connection back: for reuse if both messages were carried to their end, else it is closed. It waits
