@@ -205,6 +205,9 @@ func (b *bench) scenario(ctx context.Context, s *scenario) (report.Scenario, err
 // sample makes one run.
 func (b *bench) sample(s *scenario, c *contender, mix *load.Mix, kind report.Load, capacity float64, round int) (report.Sample, error) {
 	sample := report.Sample{Contender: c.name, Round: round, Load: kind}
+	if err := c.count(); err != nil {
+		return sample, err
+	}
 	run := load.Run{Target: c.target, Mix: mix, Connections: s.connections, Each: s.mix.Close, Warm: b.warm, Window: b.window,
 		Seed: uint64(round)}
 	switch kind {

@@ -78,7 +78,7 @@ func (c *contender) start(core int) error {
 	return err
 }
 
-// await waits until the contender accepts connections, and notes all its processes.
+// await waits until the contender accepts connections.
 func (c *contender) await() error {
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if !c.target.IsValid() {
@@ -107,8 +107,14 @@ func (c *contender) await() error {
 			return fmt.Errorf("%s does not listen after 30 s:\n%s", c.name, c.complaints())
 		}
 	}
-	var err error
-	c.pids, err = family(c.cmd.Process.Pid)
+	return nil
+}
+
+// count notes all processes of the contender as they are now. A master may accept connections before it has workers.
+func (c *contender) count() (err error) {
+	if c.cmd != nil {
+		c.pids, err = family(c.cmd.Process.Pid)
+	}
 	return err
 }
 
