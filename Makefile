@@ -64,8 +64,9 @@ doctor: ## say what of the tests' needs this machine has
 		|| echo "missing  network namespaces: run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone)"
 
 .PHONY: test
-test: deps kube ## run every test with the race detector, shuffled
+test: deps kube ## run every test with the race detector, shuffled; the data plane's again as it is shipped
 	$(GO) test -race -shuffle=on -timeout 20m $(PACKAGES)
+	$(GO) test -timeout 5m ./proxy/...
 
 .PHONY: test-faults
 test-faults: deps kube ## the fault matrices: an API server, a Redis, a Sentinel, a Cluster that fail under load

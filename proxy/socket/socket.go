@@ -3,7 +3,7 @@
 // An ordinary read or write is a system call that the runtime expects to block: it marks the processor as free for others,
 // and its monitor thread takes it away when the call lasts longer than 20 µs. On a socket that never blocks, that is
 // work for nothing: while requests come, the monitor wakes up every 20 µs, and threads hand the processor to each
-// other. Sockets of package net never block, so here the calls are made as what they are: short. docs/design/0007 has
+// other. Sockets of package net never block, so here the calls are made as what they are: short. docs/design/0008 has
 // the measurement.
 //
 // It is responsible for these calls and for the waiting around them. It knows nothing of HTTP, of deadlines (those set
@@ -109,4 +109,3 @@ const largestCall = 256 << 10
 func (c *Conn) failed(op string, err error) error {
 	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }
-

@@ -33,8 +33,8 @@ type conn struct {
 	peek func(fd uintptr)      // c.look, bound once
 	turn func(fd uintptr) bool // c.take, bound once
 	out  []byte                // what turn has to send before it receives; nil: nothing
-	n    int   // bytes the last look saw, or the last turn sent
-	err  error // and its error
+	n    int                   // bytes the last look saw, or the last turn sent
+	err  error                 // and its error
 }
 
 func newConn(e *endpoint, nc net.Conn) (*conn, error) {
