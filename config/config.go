@@ -207,6 +207,9 @@ type Upstream struct {
 type Shutdown struct {
 	Delay time.Duration `yaml:"delay"` // 5s: health answers 503 and connections are asked to close, but all is served
 	Grace time.Duration `yaml:"grace"` // 60s: for requests in flight, after the listeners have closed
+	// TunnelNotice, 10s, is how long before the end of Grace the WebSockets that are still open get a closing frame (1001,
+	// going away) and other tunnels the end of the stream; never longer than Grace. 0: they are cut at the end.
+	TunnelNotice time.Duration `yaml:"tunnelNotice"`
 }
 
 // Log is the operator's log on stderr.

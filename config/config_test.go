@@ -77,7 +77,7 @@ func TestLoad(t *testing.T) {
 		{Name: "teller", Claim: true, Within: "legalEntity", Sources: []Source{{Kind: SourceHeader, Name: "X-Teller-Id"}}},
 		{Name: "session", Sources: []Source{{Kind: SourceCookie, Name: "JSESSIONID"}, {Kind: SourceHeader, Name: "X-Session-Id"}}},
 	}, s.Identity)
-	assert.Equal(t, Shutdown{Delay: 0, Grace: time.Minute}, s.Shutdown)
+	assert.Equal(t, Shutdown{Delay: 0, Grace: time.Minute, TunnelNotice: 10 * time.Second}, s.Shutdown)
 	assert.Equal(t, AccessLog{Path: "off", Mask: []string{"teller"}, Buffer: 65536}, s.AccessLog)
 }
 

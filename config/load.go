@@ -249,6 +249,7 @@ func (c *checker) settings(s *Settings) {
 	c.number("upstream.perEndpoint", int64(s.Upstream.PerEndpoint), 1, maxConnections)
 	c.duration("shutdown.delay", s.Shutdown.Delay, 0)
 	c.duration("shutdown.grace", s.Shutdown.Grace, 0)
+	c.duration("shutdown.tunnelNotice", s.Shutdown.TunnelNotice, 0)
 	switch s.Log.Level {
 	case "debug", "info", "warn", "error":
 	default:

@@ -166,7 +166,7 @@ func (s *settingsText) SetDefaults() {
 		Upstream: Upstream{
 			ConnectTimeout: 2 * time.Second, ResponseTimeout: 60 * time.Second, IdleTimeout: 15 * time.Second, PerEndpoint: 1024,
 		},
-		Shutdown: Shutdown{Delay: 5 * time.Second, Grace: 60 * time.Second},
+		Shutdown: Shutdown{Delay: 5 * time.Second, Grace: 60 * time.Second, TunnelNotice: 10 * time.Second},
 		Log:      Log{Level: "info"},
 	}
 }

@@ -33,8 +33,12 @@ type frontend struct {
 	bound  netip.AddrPort
 
 	closing atomic.Bool   // no connection is kept after its answer any more
+	leave   chan struct{} // closed when tunnels are told to end
 	grace   chan struct{} // closed when what is still in flight is to end
 	tunnels atomic.Int64
+
+	leaveUntil time.Time // how long tunnels may take to do so; written before leave is closed
+
 	serving sync.WaitGroup // one for each connection, and the sweep
 
 	mu       sync.Mutex
@@ -48,7 +52,7 @@ func newFrontend(p *Proxy, index int, settings *config.Frontend) *frontend {
 	f := &frontend{
 		p: p, index: index, name: settings.Name, address: settings.Address, healthPath: settings.Health.Path,
 		defaultHost: []byte(settings.DefaultHost), headerBytes: settings.Limits.HeaderBytes, limits: settings.Limits,
-		grace: make(chan struct{}),
+		leave: make(chan struct{}), grace: make(chan struct{}),
 	}
 	if f.limits.PerSource > 0 {
 		f.sources = make(map[netip.Addr]int)
@@ -264,6 +268,12 @@ func (f *frontend) stop() {
 			c.expire(state)
 		}
 	})
+}
+
+// notify tells tunnels to end; they may take until then.
+func (f *frontend) notify(until time.Time) {
+	f.leaveUntil = until
+	close(f.leave)
 }
 
 // abort ends whatever is still in flight.

@@ -203,23 +203,41 @@ func (p *Proxy) drain(failed context.Context) {
 	}
 }
 
-// stop closes the sockets and waits for requests in flight, at most shutdown.grace; then it ends them.
+// stop closes the sockets and waits for requests in flight, at most shutdown.grace; then it ends them. Tunnels are told
+// shutdown.tunnelNotice before that.
 func (p *Proxy) stop(served <-chan struct{}) {
 	p.draining.Store(true)
 	for _, f := range p.frontends {
 		f.stop()
 	}
-	grace := time.NewTimer(p.shutdown.Grace)
-	defer grace.Stop()
-	select {
-	case <-served:
+	end := time.Now().Add(p.shutdown.Grace)
+	if notice := min(p.shutdown.TunnelNotice, p.shutdown.Grace); notice > 0 {
+		if !waitUntil(end.Add(-notice), served) {
+			return
+		}
+		for _, f := range p.frontends {
+			f.notify(end)
+		}
+	}
+	if !waitUntil(end, served) {
 		return
-	case <-grace.C:
 	}
 	for _, f := range p.frontends {
 		p.log.Warn("requests were still in flight when shutdown.grace was over; they are ended",
 			zap.String("frontend", f.name), zap.Duration("grace", p.shutdown.Grace), zap.Int("connections", f.open()),
 			zap.Int64("tunnels", f.tunnels.Load()))
 		f.abort()
+	}
+}
+
+// waitUntil reports whether the moment came before served was closed.
+func waitUntil(moment time.Time, served <-chan struct{}) bool {
+	timer := time.NewTimer(time.Until(moment))
+	defer timer.Stop()
+	select {
+	case <-served:
+		return false
+	case <-timer.C:
+		return true
 	}
 }
