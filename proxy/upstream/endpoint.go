@@ -50,6 +50,7 @@ type endpoint struct {
 	waiters  []*waiter // guarded by mu; first come first served
 	failures int       // guarded by mu; dials failed in a row
 	failed   time.Time // guarded by mu; when the last of them was noted
+	awake    bool      // guarded by mu; the pool's Run looks after it
 	retired  bool      // guarded by mu; forgotten by the pool: nothing is kept any more
 }
 
@@ -130,6 +131,7 @@ func (e *endpoint) connect(now time.Time, reuse, wait, careful bool) (*conn, err
 	}
 	if e.open < e.pool.options.PerEndpoint {
 		e.open++
+		e.wake()
 		e.mu.Unlock()
 		return e.dial()
 	}
@@ -222,6 +224,7 @@ func (e *endpoint) unreachable(started time.Time) {
 	backoff := min(firstBackoff<<min(e.failures, 16), lastBackoff)
 	e.failures++
 	e.failed = time.Now()
+	e.wake()
 	e.left()
 	e.down.Store(e.failed.Add(backoff).UnixNano())
 }

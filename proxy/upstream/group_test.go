@@ -248,6 +248,43 @@ func TestForgettingLooksAtWhatChanged(t *testing.T) {
 	require.Empty(t, pool.unnamed)
 }
 
+// The pool looks after endpoints that have connections or troubles, and after no other.
+func TestSleepingEndpointsAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	p := startPod(t, answering(ok))
+	pool := NewPool(testOptions())
+	closed := closedPort(t)
+	g := pool.Group(podSet(p.addr))
+	refusing := pool.Group(podSet(closed))
+	require.Len(t, append(g.current().states, refusing.current().states...), 2)
+	require.Empty(t, pool.addWoken(nil), "nobody has asked for a connection")
+
+	require.NoError(t, carry(g, newExchange("GET", "/")))
+	awake := pool.addWoken(nil)
+	require.Equal(t, []*endpoint{g.current().states[0]}, awake)
+	require.NoError(t, carry(g, newExchange("GET", "/")))
+	require.Empty(t, pool.addWoken(nil), "it is awake already")
+	require.False(t, awake[0].sleep(time.Now()), "it has an idle connection")
+	awake[0].closeIdle(maxTime)
+	require.True(t, awake[0].sleep(time.Now()))
+	require.NoError(t, carry(g, newExchange("GET", "/")))
+	require.Equal(t, awake, pool.addWoken(nil))
+	awake[0].closeIdle(maxTime)
+
+	require.ErrorIs(t, refusing.Do(newExchange("GET", "/")), ErrNotConnected)
+	awake = pool.addWoken(nil)
+	require.Len(t, awake, 1)
+	require.False(t, awake[0].sleep(time.Now()), "it has to be probed")
+	awake[0].reached()
+	require.True(t, awake[0].sleep(time.Now()))
+	awake[0].unreachable(time.Now())
+	require.Equal(t, awake, pool.addWoken(nil))
+	refusing.pods.Store(nil)
+	pool.Retain([]*Group{g})
+	pool.forget()
+	require.True(t, awake[0].sleep(time.Now()), "forgotten: nobody probes it for ever")
+}
+
 func TestRunClosesIdleConnections(t *testing.T) {
 	t.Parallel()
 	p := startPod(t, answering(ok))

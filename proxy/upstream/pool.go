@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,9 @@ type Pool struct {
 	named     map[key]int       // how many of the sets in retained name an endpoint
 	unnamed   map[key]*endpoint // those of endpoints that none of them names
 	forgot    bool              // some endpoint was forgotten since the last Retain
+
+	waking sync.Mutex
+	woken  []*endpoint // guarded by waking; endpoints that Run does not know to be awake
 }
 
 // A retained is a group of the newest generation, and the set of it that Pool.named counts.
@@ -48,12 +52,14 @@ func NewPool(o Options) *Pool {
 		unnamed: make(map[key]*endpoint)}
 }
 
-// Run closes idle connections that are past their time, tries endpoints that could not be dialled, and forgets endpoints that no retained group names any more,
-// until ctx ends; then it closes every idle connection and returns ctx's error.
+// Run closes idle connections that are past their time, tries endpoints that could not be dialled, and forgets endpoints
+// that no retained group names any more, until ctx ends; then it closes every idle connection and returns ctx's error. What
+// it does costs as much as there are endpoints with connections, or with troubles, and sets that change.
 func (p *Pool) Run(ctx context.Context) error {
 	tick := time.NewTicker(min(max(p.options.IdleTimeout/4, 10*time.Millisecond), probeEvery))
 	defer tick.Stop()
 	var probing sync.WaitGroup
+	var awake []*endpoint
 	for {
 		select {
 		case <-ctx.Done():
@@ -65,7 +71,7 @@ func (p *Pool) Run(ctx context.Context) error {
 			return ctx.Err()
 		case now := <-tick.C:
 			p.forget()
-			for _, e := range p.all() {
+			awake = slices.DeleteFunc(p.addWoken(awake), func(e *endpoint) bool {
 				e.closeIdle(now.Add(-p.options.IdleTimeout))
 				e.inspect(now)
 				if e.down.Load() != 0 {
@@ -73,9 +79,40 @@ func (p *Pool) Run(ctx context.Context) error {
 				} else if !e.stays(now.UnixNano()) {
 					probing.Go(e.lookAfter)
 				}
-			}
+				return e.sleep(now)
+			})
 		}
 	}
+}
+
+// addWoken adds the endpoints that have been woken since it was called last.
+func (p *Pool) addWoken(awake []*endpoint) []*endpoint {
+	p.waking.Lock()
+	defer p.waking.Unlock()
+	awake = append(awake, p.woken...)
+	clear(p.woken)
+	p.woken = p.woken[:0]
+	return awake
+}
+
+// wake has Run look after the endpoint, which is about to open a connection. e.mu is held.
+func (e *endpoint) wake() {
+	if e.awake {
+		return
+	}
+	e.awake = true
+	p := e.pool
+	p.waking.Lock()
+	defer p.waking.Unlock()
+	p.woken = append(p.woken, e)
+}
+
+// sleep reports whether nobody needs to look after the endpoint until it is woken.
+func (e *endpoint) sleep(now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.awake = !e.retired && (e.open > 0 || e.down.Load() != 0 || !e.stays(now.UnixNano()))
+	return !e.awake
 }
 
 // Reuse counts what was done about idle connections: those that pods closed, and the requests that got a new connection
@@ -98,12 +135,12 @@ func (p *Pool) Retain(groups []*Group) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next := make([]retained, len(groups))
-	for i, g := range groups {
+	for i, g := range groups { // before the former ones go, so that what both name is never nobody's
 		next[i] = retained{g, g.pods.Load()}
-		p.count(next[i].set, 1)
+		p.recount(new(discovery.EndpointSet), next[i].set)
 	}
 	for _, r := range p.retained {
-		p.count(r.set, -1)
+		p.recount(r.set, new(discovery.EndpointSet))
 	}
 	p.retained = next
 	if p.forgot {
@@ -112,20 +149,39 @@ func (p *Pool) Retain(groups []*Group) {
 	}
 }
 
-// count notes that one set more, or one less, names its endpoints. p.mu is held.
-func (p *Pool) count(set *discovery.EndpointSet, by int) {
-	for i := range set.Len() {
-		k := keyOf(set.At(i))
-		n := p.named[k] + by
-		if n > 0 {
-			p.named[k] = n
-			delete(p.unnamed, k)
-			continue
+// recount notes that a set was replaced. Both are sorted, so what stays is passed over. p.mu is held.
+func (p *Pool) recount(was, now *discovery.EndpointSet) {
+	for i, j := 0, 0; i < was.Len() || j < now.Len(); {
+		switch {
+		case j == now.Len() || i < was.Len() && was.At(i).Addr.Compare(now.At(j).Addr) < 0:
+			p.unname(keyOf(was.At(i)))
+			i++
+		case i == was.Len() || was.At(i).Addr != now.At(j).Addr:
+			p.name(keyOf(now.At(j)))
+			j++
+		default: // the same address; perhaps another pod
+			if k := keyOf(now.At(j)); k != keyOf(was.At(i)) {
+				p.name(k)
+				p.unname(keyOf(was.At(i)))
+			}
+			i++
+			j++
 		}
-		delete(p.named, k)
-		if e := p.endpoints[k]; e != nil {
-			p.unnamed[k] = e
-		}
+	}
+}
+
+func (p *Pool) name(k key) {
+	p.named[k]++
+	delete(p.unnamed, k)
+}
+
+func (p *Pool) unname(k key) {
+	if p.named[k]--; p.named[k] > 0 {
+		return
+	}
+	delete(p.named, k)
+	if e := p.endpoints[k]; e != nil {
+		p.unnamed[k] = e
 	}
 }
 
@@ -150,8 +206,7 @@ func (p *Pool) forget() {
 	for i := range p.retained {
 		r := &p.retained[i]
 		if next := r.group.pods.Load(); next != r.set {
-			p.count(next, 1) // first, so that what both name is never nobody's
-			p.count(r.set, -1)
+			p.recount(r.set, next)
 			r.set = next
 		}
 	}
