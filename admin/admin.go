@@ -59,7 +59,24 @@ type Ledger interface {
 	Session(id string) (row session.Session, there bool, err error)
 	EndID(id string) (bool, error)
 	MoveID(id, version string) (bool, error)
-	Counts() ([]session.Count, error)
+}
+
+// Fleet is what is known of all replicas that share the sessions, and of all sessions together. Its errors are
+// session.ErrUnknown, among them session.Counting.
+type Fleet interface {
+	// Census counts all sessions; a count that is some seconds old will do. It waits for at most patience.
+	Census(patience time.Duration) (session.Census, error)
+	// Watch keeps the counting going for some seconds and tells what is known.
+	Watch() session.Watch
+	Registry() (session.Registry, error)
+	// Forget takes a replica out of the registry; one that lives comes back.
+	Forget(id string) (bool, error)
+}
+
+// Moves keeps what operators did to many sessions at once.
+type Moves interface {
+	NoteMove(m session.Move) error
+	Moves() ([]session.Move, error)
 }
 
 // Pods tells the endpoints of a version that runs, in the order of their addresses; none for what does not run.
@@ -84,6 +101,8 @@ type Options struct {
 	Live   Live
 	Pins   Pins
 	Ledger Ledger
+	Fleet  Fleet
+	Moves  Moves
 	Pods   Pods
 
 	// Ready says what keeps the replica from being ready, one sentence each; none means ready.
@@ -125,7 +144,9 @@ func New(o Options) (*Server, error) {
 	s.registerMentions()
 	s.registerImpact()
 	s.registerServices()
+	s.registerVersions()
 	s.registerSessions()
+	s.registerMoves()
 	s.registerReplicas()
 	s.registerPlain()
 	return s, nil

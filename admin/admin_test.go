@@ -69,6 +69,7 @@ type replica struct {
 	server   *admin.Server
 	handler  http.Handler
 	missing  []string
+	inFlight int                          // requests at versions that are not active
 	publish  func(*live.Generation) error // nil: nothing fails
 }
 
@@ -91,10 +92,11 @@ func newReplica(t testing.TB, change ...func(*admin.Options)) *replica {
 	})
 	r.sessions = session.NewMemory(1000, func() time.Time { return now })
 	r.pods = &pods{loop: r.loop, down: map[string]bool{}}
+	alone := session.NewAlone(r.sessions, r.self)
 	options := admin.Options{
 		Address: netip.MustParseAddrPort("127.0.0.1:0"), Replica: "here", Schema: schema,
 		Defaults: map[string]string{"legalEntity": "9001"}, Store: r.store, Reader: reader, Live: r.loop,
-		Pins: r.sessions, Ledger: r.sessions, Pods: r.pods, Ready: func() []string { return r.missing },
+		Pins: r.sessions, Ledger: r.sessions, Fleet: alone, Moves: alone, Pods: r.pods, Ready: func() []string { return r.missing },
 		Notes:   func() []string { return []string{"a note"} },
 		Metrics: http.NotFoundHandler(), Log: zaptest.NewLogger(t, zaptest.Level(zap.DPanicLevel)),
 	}
@@ -117,6 +119,22 @@ func newReplica(t testing.TB, change ...func(*admin.Options)) *replica {
 	})
 	require.NoError(t, r.loop.WaitApplied(t.Context(), 0))
 	return r
+}
+
+// self says of the replica what cmd says of one.
+func (r *replica) self() session.Replica {
+	status := r.loop.Status()
+	self := session.Replica{Name: "here", Started: now, Revision: status.Applied, Since: now, Head: status.Head}
+	current := r.loop.Current()
+	for i := range current.Rules.Len() {
+		for service, j := current.Rules.Service(i), 0; j < service.Len(); j++ {
+			v := service.Version(j)
+			self.Versions = append(self.Versions, session.Running{
+				Service: service.Name(), Version: v.Name(), Active: v.State() == rules.StateActive, Resting: now, InFlight: r.inFlight,
+			})
+		}
+	}
+	return self
 }
 
 // An answer is what a call got.

@@ -149,12 +149,18 @@ func decoded(ctx context.Context, body []byte) ([]byte, error) {
 
 // authored makes op a change: its headers say who makes it and why.
 func (s *Server) authored(op huma.Operation) huma.Operation {
-	op.Parameters = append(op.Parameters,
-		header(api.AuthorHeader, "who makes the change, at most 128 bytes; a claim until the API authenticates", false),
-		header(api.ReasonHeader, "why, percent-encoded UTF-8, at most 1,000 bytes when decoded", false))
+	op = s.signed(op)
 	op.Responses = map[string]*huma.Response{"202": {
 		Description: "Stored, but this replica does not run it yet; the body is as with 200",
 	}}
+	return op
+}
+
+// signed makes op's headers say who makes a change and why.
+func (s *Server) signed(op huma.Operation) huma.Operation {
+	op.Parameters = append(op.Parameters,
+		header(api.AuthorHeader, "who makes the change, at most 128 bytes; a claim until the API authenticates", false),
+		header(api.ReasonHeader, "why, percent-encoded UTF-8, at most 1,000 bytes when decoded", false))
 	op.Errors = append(op.Errors, http.StatusBadRequest)
 	op.Middlewares = append(op.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
 		r := requestOf(ctx.Context())

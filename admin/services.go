@@ -2,9 +2,11 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/zap"
@@ -13,6 +15,7 @@ import (
 	"tellergate/internal/content"
 	"tellergate/internal/live"
 	"tellergate/rules"
+	"tellergate/session"
 	"tellergate/store"
 )
 
@@ -47,10 +50,10 @@ func (s *Server) getServices(context.Context, *Nothing) (*services, error) {
 	if err != nil {
 		return nil, err
 	}
-	counts := s.sessionCounts()
+	census := s.sessionCounts()
 	body := api.Services{Revision: current.Revision.Seq, Services: []api.ServiceStatus{}}
 	for i := range current.Rules.Len() {
-		body.Services = append(body.Services, s.serviceStatus(current, i, counts))
+		body.Services = append(body.Services, s.serviceStatus(current, i, census))
 	}
 	return &services{Body: body}, nil
 }
@@ -90,7 +93,7 @@ func (s *Server) getService(_ context.Context, in *ServiceInput) (*service, erro
 }
 
 // serviceStatus describes service i of what runs; the document has the services in the same order.
-func (s *Server) serviceStatus(current *live.Generation, i int, counts map[counted]int) api.ServiceStatus {
+func (s *Server) serviceStatus(current *live.Generation, i int, census *session.Census) api.ServiceStatus {
 	compiled, document := current.Rules.Service(i), current.State.Document.Services[i]
 	status := api.ServiceStatus{
 		Name: document.Name, Match: document.Match, Default: document.Default, Rules: len(document.Rules),
@@ -99,30 +102,41 @@ func (s *Server) serviceStatus(current *live.Generation, i int, counts map[count
 	for j := range compiled.Len() {
 		v := compiled.Version(j)
 		endpoints := append([]api.Endpoint{}, s.Pods.Endpoints(compiled.Name(), v.Name())...)
-		status.Versions = append(status.Versions, api.VersionStatus{
+		out := api.VersionStatus{
 			Name: v.Name(), State: v.State(), Fallback: document.Versions[j].Fallback,
-			Endpoints: endpoints, Usable: slices.ContainsFunc(endpoints, isUsable),
-			Sessions: counts[counted{compiled.Name(), v.Name()}], SessionsUnknown: counts == nil,
-		})
+			Endpoints: endpoints, Usable: slices.ContainsFunc(endpoints, isUsable), SessionsUnknown: census == nil,
+		}
+		if census != nil {
+			out.Sessions, _ = census.Of(compiled.Name(), v.Name())
+			out.Counted = census.Ended.UTC()
+		}
+		status.Versions = append(status.Versions, out)
 	}
 	return status
 }
 
-// counted is the version that sessions are counted by.
-type counted struct{ service, version string }
+// How long an overview waits for the sessions to be counted, and how old a count may be that it shows instead.
+const (
+	overviewPatience = 3 * time.Second
+	overviewAge      = 10 * time.Minute
+)
 
 // sessionCounts returns nil where the sessions are not known now.
-func (s *Server) sessionCounts() map[counted]int {
-	all, err := s.Ledger.Counts()
-	if err != nil {
+func (s *Server) sessionCounts() *session.Census {
+	census, err := s.Fleet.Census(overviewPatience)
+	if err == nil {
+		return &census
+	}
+	var counting *session.Counting
+	if !errors.As(err, &counting) {
 		s.Log.Warn("sessions could not be counted", zap.Error(err))
 		return nil
 	}
-	counts := make(map[counted]int)
-	for _, c := range all {
-		counts[counted{c.Service, c.Version}] = c.Sessions
+	watch := s.Fleet.Watch()
+	if n := len(watch.Last); n > 0 && watch.Unknown == nil && watch.Now.Sub(watch.Last[n-1].Ended) < overviewAge {
+		return &watch.Last[n-1]
 	}
-	return counts
+	return nil
 }
 
 type overrideInput struct {

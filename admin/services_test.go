@@ -49,11 +49,11 @@ func TestServices(t *testing.T) {
 		return api.Endpoint{Address: netip.MustParseAddrPort(address), State: "active", Usable: usable}
 	}
 	require.Equal(t, []api.VersionStatus{
-		{Name: "v1", State: "active", Usable: true, Sessions: 1,
+		{Name: "v1", State: "active", Usable: true, Sessions: 1, Counted: now,
 			Endpoints: []api.Endpoint{endpoint("127.0.0.1:7001", true), endpoint("127.0.0.1:7002", true)}},
-		{Name: "v2", State: "active", Fallback: "v1", Sessions: 1,
+		{Name: "v2", State: "active", Fallback: "v1", Sessions: 1, Counted: now,
 			Endpoints: []api.Endpoint{endpoint("127.0.0.1:7003", false)}},
-		{Name: "v3", State: "disabled", Usable: true, Endpoints: []api.Endpoint{endpoint("127.0.0.1:7004", true)}},
+		{Name: "v3", State: "disabled", Usable: true, Counted: now, Endpoints: []api.Endpoint{endpoint("127.0.0.1:7004", true)}},
 	}, counter.Versions)
 }
 

@@ -1,14 +1,17 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"go.uber.org/zap"
 
 	"tellergate/admin/api"
 	"tellergate/internal/live"
@@ -20,25 +23,40 @@ func (s *Server) registerSessions() {
 	path := api.SessionsPath + "/{id}"
 	register(s, huma.Operation{
 		OperationID: "getSessions", Method: http.MethodGet, Path: api.SessionsPath, Tags: []string{"sessions"},
-		Summary: "The drain ledger: who is still on what, oldest first", Errors: []int{http.StatusBadRequest, http.StatusServiceUnavailable},
+		Summary: "The drain ledger: who is still on what, oldest first",
+		Description: "The first page takes a count of all sessions, or one that is a few seconds old; later ones go on in it. " +
+			"While it takes longer than some seconds the answer is 503 with code counting: ask again.",
+		Errors: []int{http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, s.getSessions)
 	register(s, huma.Operation{
+		OperationID: "getSessionCounts", Method: http.MethodGet, Path: api.SessionCountsPath, Tags: []string{"sessions"},
+		Summary: "How many sessions are on which version, of which branch, oldest first",
+		Errors:  []int{http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, s.getSessionCounts)
+	register(s, s.signed(huma.Operation{
 		OperationID: "endSession", Method: http.MethodDelete, Path: path, Tags: []string{"sessions"},
 		Summary: "End a session under all its keys; its next request is decided anew", Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
-	}, s.endSession)
-	register(s, takes(huma.Operation{
+	}), s.endSession)
+	register(s, s.signed(takes(huma.Operation{
 		OperationID: "moveSession", Method: http.MethodPost, Path: path + "/move", Tags: []string{"sessions"},
 		Summary: "Put a session on another version from its next request on",
 		Errors:  []int{http.StatusNotFound, http.StatusServiceUnavailable},
-	}, api.MaxRequestBytes, nil), s.moveSession)
+	}, api.MaxRequestBytes, nil)), s.moveSession)
 }
 
-type getSessionsInput struct {
+// SelectInput selects sessions.
+type SelectInput struct {
 	Service string `query:"service" doc:"only of this service"`
 	Version string `query:"version" doc:"only on this version"`
 	Branch  string `query:"branch" doc:"only of this branch, as legalEntity/branch where it is declared so"`
-	After   string `query:"after" doc:"next of the page before"`
-	Limit   int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"how many at most"`
+	Under   string `query:"under" doc:"only of this branch and all beneath it in its organisation"`
+}
+
+type getSessionsInput struct {
+	SelectInput
+	OlderThan string `query:"olderThan" doc:"only sessions that began longer ago than this, such as 2h30m"`
+	After     string `query:"after" doc:"next of the page before"`
+	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"how many at most"`
 }
 
 type sessions struct {
@@ -46,13 +64,23 @@ type sessions struct {
 }
 
 func (s *Server) getSessions(_ context.Context, in *getSessionsInput) (*sessions, error) {
-	filter := session.Filter{Service: in.Service, Version: in.Version, Branch: in.Branch}
+	filter, err := s.filter(&in.SelectInput)
+	if err != nil {
+		return nil, err
+	}
+	if in.OlderThan != "" {
+		age, err := time.ParseDuration(in.OlderThan)
+		if err != nil || age <= 0 {
+			return nil, refusedFor(notListed, "olderThan", fmt.Sprintf("%q is not a duration", in.OlderThan), "write one such as 90m or 2h30m")
+		}
+		filter.Before = time.Now().Add(-age)
+	}
 	page, next, err := s.Ledger.Sessions(filter, in.After, in.Limit)
 	if err != nil {
 		return nil, ledgerFault(err)
 	}
 	if len(page) == 0 && in.After == "" {
-		if err := s.checkFilter(filter); err != nil {
+		if err := s.checkFilter(&filter); err != nil {
 			return nil, err
 		}
 	}
@@ -63,11 +91,109 @@ func (s *Server) getSessions(_ context.Context, in *getSessionsInput) (*sessions
 	return &sessions{Body: body}, nil
 }
 
+type getSessionCountsInput struct {
+	SelectInput
+	By string `query:"by" enum:"version,branch" default:"version" doc:"branch: each branch of a version by itself"`
+}
+
+type sessionCounts struct {
+	Body api.SessionCounts
+}
+
+func (s *Server) getSessionCounts(_ context.Context, in *getSessionCountsInput) (*sessionCounts, error) {
+	filter, err := s.filter(&in.SelectInput)
+	if err != nil {
+		return nil, err
+	}
+	census, err := s.Fleet.Census(patience)
+	if err != nil {
+		return nil, ledgerFault(err)
+	}
+	counts := selected(&census, &filter)
+	if len(counts) == 0 {
+		if err := s.checkFilter(&filter); err != nil {
+			return nil, err
+		}
+	}
+	if in.By != "branch" {
+		counts = session.Together(counts)
+	}
+	slices.SortStableFunc(counts, func(a, b session.Count) int { return a.Oldest.Compare(b.Oldest) })
+	body := api.SessionCounts{Counted: census.Ended.UTC(), Counts: []api.SessionCount{}}
+	for _, c := range counts {
+		body.Counts = append(body.Counts, api.SessionCount{
+			Service: c.Service, Version: c.Version, Branch: c.Branch, Sessions: c.Sessions, Oldest: c.Oldest.UTC(),
+		})
+	}
+	return &sessionCounts{Body: body}, nil
+}
+
+// patience is how long an answer waits for a count.
+const patience = 20 * time.Second
+
+// selected returns the counts of a census that a filter without an age selects.
+func selected(census *session.Census, filter *session.Filter) []session.Count {
+	return slices.DeleteFunc(slices.Clone(census.Counts), func(c session.Count) bool {
+		return !filter.Selects(c.Service, c.Version, c.Branch, c.Oldest)
+	})
+}
+
+const notListed = "the sessions cannot be listed"
+
+// filter turns a selection into a filter; a branch that cannot be what is meant is refused.
+func (s *Server) filter(in *SelectInput) (session.Filter, error) {
+	filter := session.Filter{Service: in.Service, Version: in.Version, Branch: in.Branch}
+	if in.Under == "" {
+		return filter, nil
+	}
+	entity, code, err := s.branchPair("under", in.Under)
+	if err != nil {
+		return filter, err
+	}
+	current, err := s.running()
+	if err != nil {
+		return filter, err
+	}
+	organisation := current.State.Organisations[entity]
+	if organisation == nil {
+		return filter, refusedFor(notListed, "under", fmt.Sprintf("there is no organisation of %q", entity), api.OrganisationsPath+" lists them")
+	}
+	if !organisation.Contains(code) {
+		return filter, refusedFor(notListed, "under", fmt.Sprintf("the organisation of %q has no branch %q", entity, code),
+			api.OrganisationPath(entity)+" lists them")
+	}
+	filter.Branches = make(map[string]struct{})
+	for _, b := range organisation.Branches() {
+		if organisation.Under(b.Code, code) {
+			filter.Branches[entity+"/"+b.Code] = struct{}{}
+		}
+	}
+	return filter, nil
+}
+
+// branchPair takes a branch apart, which must be a pair.
+func (s *Server) branchPair(query, branch string) (outer, code string, err error) {
+	within := "legalEntity"
+	if i := s.Schema.Index(rules.AttributeBranch); i >= 0 {
+		within = cmp.Or(s.Schema.Attribute(i).Within, within)
+	}
+	outer, code, ok := strings.Cut(branch, "/")
+	if !ok || outer == "" || code == "" {
+		return "", "", refusedFor(notListed, query, fmt.Sprintf("%q is not a pair", branch),
+			fmt.Sprintf("write %s/%s, for example 9001/%s", within, rules.AttributeBranch, cmp.Or(strings.Trim(branch, "/"), "3201")))
+	}
+	return outer, code, nil
+}
+
 // checkFilter refuses a filter that selects nothing because it is misspelt: an empty answer reads as "drained".
-func (s *Server) checkFilter(f session.Filter) error {
+func (s *Server) checkFilter(f *session.Filter) error {
 	current, err := s.running()
 	if err != nil {
 		return err
+	}
+	census, err := s.Fleet.Census(patience)
+	if err != nil {
+		return ledgerFault(err)
 	}
 	known := func(service, version string) bool {
 		for i := range current.Rules.Len() {
@@ -75,22 +201,29 @@ func (s *Server) checkFilter(f session.Filter) error {
 				return true
 			}
 		}
-		counts, _ := s.Ledger.Counts() // what is not known now is not known here either
-		return slices.ContainsFunc(counts, func(c session.Count) bool {
+		return slices.ContainsFunc(census.Counts, func(c session.Count) bool {
 			return (service == "" || c.Service == service) && (version == "" || c.Version == version)
 		})
 	}
-	const broken = "the sessions cannot be listed"
 	if !known(f.Service, "") {
-		return refusedFor(broken, "service", fmt.Sprintf("there is no service %q", f.Service), api.ServicesPath+" lists them")
+		return refusedFor(notListed, "service", fmt.Sprintf("there is no service %q", f.Service), api.ServicesPath+" lists them")
 	}
 	if !known(f.Service, f.Version) {
-		return refusedFor(broken, "version", fmt.Sprintf("there is no version %q", f.Version), api.ServicesPath+" lists them")
+		return refusedFor(notListed, "version", fmt.Sprintf("there is no version %q", f.Version), api.ServicesPath+" lists them")
 	}
 	branch := s.Schema.Index(rules.AttributeBranch)
-	if f.Branch != "" && branch >= 0 && s.Schema.Attribute(branch).Within != "" && !strings.Contains(f.Branch, "/") {
-		return refusedFor(broken, "branch", fmt.Sprintf("%q is not a pair", f.Branch),
-			fmt.Sprintf("write %s/%s, for example 9001/%s", s.Schema.Attribute(branch).Within, rules.AttributeBranch, f.Branch))
+	if f.Branch == "" || branch < 0 || s.Schema.Attribute(branch).Within == "" {
+		return nil
+	}
+	entity, code, err := s.branchPair("branch", f.Branch)
+	if err != nil {
+		return err
+	}
+	// Where an organisation says which branches there are, another is a misspelling, unless somebody works there.
+	if o := current.State.Organisations[entity]; o != nil && !o.Contains(code) &&
+		!slices.ContainsFunc(census.Counts, func(c session.Count) bool { return c.Branch == f.Branch }) {
+		return refusedFor(notListed, "branch", fmt.Sprintf("the organisation of %q has no branch %q", entity, code),
+			api.OrganisationPath(entity)+" lists them")
 	}
 	return nil
 }
@@ -116,18 +249,42 @@ type SessionInput struct {
 	ID string `path:"id" doc:"as the drain ledger names it"`
 }
 
-func (s *Server) endSession(_ context.Context, in *SessionInput) (*Nothing, error) {
+func (s *Server) endSession(ctx context.Context, in *SessionInput) (*Nothing, error) {
+	row, ok, err := s.Ledger.Session(in.ID)
+	if err != nil {
+		return nil, ledgerFault(err)
+	}
+	if !ok {
+		return nil, noSession(in.ID)
+	}
 	if there, err := s.Ledger.EndID(in.ID); err != nil {
 		return nil, ledgerFault(err)
 	} else if !there {
 		return nil, noSession(in.ID)
 	}
+	s.noteOne(ctx, &row, "")
 	return &Nothing{}, nil
 }
 
-// ledgerFault tells an unreachable store from a question that makes no sense.
+// noteOne keeps and logs what was done to one session.
+func (s *Server) noteOne(ctx context.Context, row *session.Session, to string) {
+	now := time.Now().UTC()
+	r := requestOf(ctx)
+	s.note(session.Move{
+		ID: newMoveID(), Author: r.author, Reason: r.reason, Service: row.Service, From: row.Pin.Version, To: to,
+		Branch: row.Pin.Branch, Began: now, Last: now, Sessions: 1, Finished: true,
+	}, zap.String("session", row.ID))
+}
+
+// ledgerFault tells an unreachable store, and one that is still being counted, from a question that makes no sense.
 func ledgerFault(err error) *api.Error {
-	if errors.Is(err, session.ErrUnknown) {
+	var counting *session.Counting
+	switch {
+	case errors.As(err, &counting):
+		e := fault(http.StatusServiceUnavailable, counting.Error())
+		e.Type, e.Code = "urn:tellergate:error:"+api.CodeCounting, api.CodeCounting
+		return e
+	case errors.Is(err, session.ErrUnknown):
 		return fault(http.StatusServiceUnavailable, err.Error())
 	}
 	return fault(http.StatusBadRequest, err.Error())
@@ -143,7 +300,7 @@ type moveInput struct {
 	Body api.MoveRequest
 }
 
-func (s *Server) moveSession(_ context.Context, in *moveInput) (*Nothing, error) {
+func (s *Server) moveSession(ctx context.Context, in *moveInput) (*Nothing, error) {
 	current, err := s.running()
 	if err != nil {
 		return nil, err
@@ -157,22 +314,34 @@ func (s *Server) moveSession(_ context.Context, in *moveInput) (*Nothing, error)
 	}
 	broken := fmt.Sprintf("session %q cannot be moved", in.ID)
 	service := serviceNamed(current, row.Service)
-	switch {
-	case service == nil:
+	if service == nil {
 		return nil, refusedFor(broken, "version", fmt.Sprintf("its service %q does not run any more", row.Service), "end the session")
-	case service.VersionNamed(in.Body.Version) == nil:
-		return nil, refusedFor(broken, "version", fmt.Sprintf("its service %q has no version %q", row.Service, in.Body.Version),
-			"name one of its versions; "+api.ServicePath(row.Service)+" lists them")
-	case service.VersionNamed(in.Body.Version).State() != rules.StateActive:
-		return nil, refusedFor(broken, "version", fmt.Sprintf("version %q of service %q is %s", in.Body.Version, row.Service,
-			service.VersionNamed(in.Body.Version).State()), "name an active version; "+api.ServicePath(row.Service)+" lists them")
+	}
+	if err := checkTarget(broken, "version", "its service", service, in.Body.Version); err != nil {
+		return nil, err
 	}
 	if there, err := s.Ledger.MoveID(in.ID, in.Body.Version); err != nil {
 		return nil, ledgerFault(err)
 	} else if !there {
 		return nil, noSession(in.ID)
 	}
+	s.noteOne(ctx, &row, in.Body.Version)
 	return &Nothing{}, nil
+}
+
+// checkTarget refuses a version that no session can be moved to. whose is what the service is called in the message.
+func checkTarget(broken, path, whose string, service *rules.CompiledService, version string) error {
+	remedy := api.ServicePath(service.Name()) + " lists them"
+	v := service.VersionNamed(version)
+	if v == nil {
+		return refusedFor(broken, path, fmt.Sprintf("%s %q has no version %q", whose, service.Name(), version),
+			"name one of its versions; "+remedy)
+	}
+	if v.State() != rules.StateActive {
+		return refusedFor(broken, path, fmt.Sprintf("version %q of service %q is %s", version, service.Name(), v.State()),
+			"name an active version; "+remedy)
+	}
+	return nil
 }
 
 // serviceNamed returns the running service with this name, or nil.

@@ -133,6 +133,7 @@ type SessionsRedis struct {
 	Connections int           `yaml:"connections"` // per server; 16
 	DialTimeout time.Duration `yaml:"dialTimeout"` // 500ms
 	Timeout     time.Duration `yaml:"timeout"`     // 1s, of one exchange
+	Freshness   time.Duration `yaml:"freshness"`   // 60s, that a copy answers without being compared with Redis
 	Budget      time.Duration `yaml:"budget"`      // 20ms, that a request waits at most
 	Entries     int           `yaml:"entries"`     // pin keys that this replica keeps copies of; default 1,000,000
 	Failures    int           `yaml:"failures"`    // in a row, until requests do without Redis; 5

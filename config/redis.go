@@ -59,6 +59,7 @@ func (c *checker) redis(r *SessionsRedis) {
 	c.number(at+".connections", int64(r.Connections), 4, 10_000)
 	c.duration(at+".dialTimeout", r.DialTimeout, time.Millisecond)
 	c.duration(at+".timeout", r.Timeout, time.Millisecond)
+	c.duration(at+".freshness", r.Freshness, time.Second)
 	c.duration(at+".budget", r.Budget, time.Millisecond)
 	if r.Budget > r.Timeout {
 		c.fault(at+".budget", fmt.Sprintf("%s is longer than the timeout of %s", r.Budget, r.Timeout),

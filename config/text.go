@@ -158,7 +158,7 @@ func (s *settingsText) SetDefaults() {
 		Testers: testersText{Header: "X-Tellergate-Version"},
 		Sessions: Sessions{Store: "memory", Memory: SessionsMemory{Entries: 1_000_000}, Redis: SessionsRedis{
 			Mode: "single", Connections: 16, DialTimeout: 500 * time.Millisecond, Timeout: time.Second,
-			Budget: 20 * time.Millisecond, Entries: 1_000_000, Failures: 5, Probe: 500 * time.Millisecond,
+			Freshness: time.Minute, Budget: 20 * time.Millisecond, Entries: 1_000_000, Failures: 5, Probe: 500 * time.Millisecond,
 		}},
 		Rules:     Rules{Store: "file", Path: "./data"},
 		Admin:     adminText{Address: address(netip.MustParseAddrPort("127.0.0.1:9180"))},

@@ -3,7 +3,6 @@ package session
 import (
 	"cmp"
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,12 +76,10 @@ func (m *Memory) rows(filter Filter, beyond func(place) bool, most int) []row {
 		rows = rows[:min(most, len(rows))]
 	}
 	m.walk(func(key Key, r *record, pin Pin) {
-		if filter.Service != "" && filter.Service != key.Service ||
-			filter.Version != "" && filter.Version != pin.Version ||
-			filter.Branch != "" && filter.Branch != pin.Branch {
+		if !filter.Selects(key.Service, pin.Version, pin.Branch, pin.Start) {
 			return
 		}
-		at := place{start: pin.Start.UnixNano(), id: m.id(key)}
+		at := place{start: pin.Start.UnixNano(), id: r.name()}
 		if !beyond(at) {
 			return
 		}
@@ -103,7 +100,7 @@ func (m *Memory) EndID(id string) (bool, error) {
 // Session returns the live session with this ID and whether there is one.
 func (m *Memory) Session(id string) (found Session, ok bool, err error) {
 	m.walk(func(key Key, r *record, pin Pin) {
-		if !ok && m.id(key) == id {
+		if !ok && r.name() == id {
 			found, ok = Session{ID: id, Service: key.Service, Pin: pin, Keys: r.list()}, true
 		}
 	})
@@ -129,19 +126,26 @@ func (m *Memory) MoveID(id, version string) (bool, error) {
 	}
 }
 
-// Counts returns the live sessions per service and version, sorted by both. The error is nil, here and
-// above: memory always knows.
+// Counts returns the live sessions by service, version and branch, sorted. The error is nil, here and above: memory
+// always knows.
 func (m *Memory) Counts() ([]Count, error) {
-	type name struct{ service, version string }
-	sessions := make(map[name]int)
-	m.walk(func(key Key, _ *record, pin Pin) { sessions[name{key.Service, pin.Version}]++ })
-	counts := make([]Count, 0, len(sessions))
-	for n, c := range sessions {
-		counts = append(counts, Count{Service: n.service, Version: n.version, Sessions: c})
-	}
-	slices.SortFunc(counts, func(a, b Count) int {
-		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Version, b.Version))
+	type name struct{ service, version, branch string }
+	found := make(map[name]Count)
+	m.walk(func(key Key, _ *record, pin Pin) {
+		n := name{key.Service, pin.Version, pin.Branch}
+		c, there := found[n]
+		if !there || pin.Start.Before(c.Oldest) {
+			c.Oldest = pin.Start
+		}
+		c.Sessions++
+		found[n] = c
 	})
+	counts := make([]Count, 0, len(found))
+	for n, c := range found {
+		c.Service, c.Version, c.Branch = n.service, n.version, n.branch
+		counts = append(counts, c)
+	}
+	SortCounts(counts)
 	return counts, nil
 }
 
@@ -168,21 +172,13 @@ func (m *Memory) walkShard(s *shard, now time.Time, visit func(key Key, r *recor
 
 // find returns the live session with this ID, or nil.
 func (m *Memory) find(id string) (found *record) {
-	m.walk(func(key Key, r *record, _ Pin) {
-		if found == nil && m.id(key) == id {
+	m.walk(func(_ Key, r *record, _ Pin) {
+		if found == nil && r.name() == id {
 			found = r
 		}
 	})
 	return found
 }
 
-// id names the session that key leads. Every key belongs to one session, so no two sessions share an ID.
-func (m *Memory) id(key Key) string {
-	var h maphash.Hash
-	h.SetSeed(m.seed)
-	for _, s := range [...]string{key.Service, key.Attribute, key.Value} {
-		h.WriteString(s)
-		h.WriteByte(0) // no field of a key holds one
-	}
-	return fmt.Sprintf("%016x", h.Sum64())
-}
+// name is the session's ID.
+func (r *record) name() string { return fmt.Sprintf("%016x", r.id) }

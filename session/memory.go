@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/bits"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -175,7 +176,7 @@ func (m *Memory) write(keys []Key, pin Pin, now time.Time) Pin {
 	stored.Renewed = now
 	r := m.rewritten(keys, pin, now)
 	if r == nil {
-		r = new(record)
+		r = &record{id: rand.Uint64()}
 	}
 	r.pin.Store(&stored)
 	r.seen(now.Sub(m.epoch))

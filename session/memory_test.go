@@ -129,7 +129,7 @@ func TestRewrittenSessionStaysOne(t *testing.T) {
 	another := pin
 	another.Subject = "9001/2"
 	m.Put([]session.Key{key(1)}, another)
-	require.Equal(t, []session.Count{{Service: "counter", Version: "v2", Sessions: 2}}, counts(m), "another person's session")
+	require.Equal(t, []session.Count{{Service: "counter", Version: "v2", Sessions: 2, Oldest: pin.Start}}, counts(m), "another person's session")
 	require.Equal(t, 1, m.End([]session.Key{key(3), key(2)}))
 	require.Equal(t, 1, counts(m)[0].Sessions)
 }

@@ -7,7 +7,6 @@
 package session
 
 import (
-	"errors"
 	"net/netip"
 	"time"
 )
@@ -45,25 +44,11 @@ func (p *Pin) Live(now time.Time) bool {
 
 // A Session is one row of the drain ledger: the keys that share a pin are one session.
 type Session struct {
-	// ID names the session towards operators. It is derived from its first key and does not reveal the value.
+	// ID names the session towards operators, from its beginning to its end. It does not reveal a key's value.
 	ID      string
 	Service string
 	Pin     Pin
 	Keys    []Key
-}
-
-// ErrUnknown is what the ledger answers where it cannot know: an unreachable store is not an empty one.
-var ErrUnknown = errors.New("the sessions are not known now")
-
-// A Filter selects sessions; empty fields select everything.
-type Filter struct {
-	Service, Version, Branch string
-}
-
-// Count is the number of live sessions of one version.
-type Count struct {
-	Service, Version string
-	Sessions         int
 }
 
 // Choose returns the index of the pin that holds for a request, or -1 if it must be decided anew. pins are those found

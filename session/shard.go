@@ -13,6 +13,7 @@ import (
 // last of them.
 type record struct {
 	pin     atomic.Pointer[Pin] // replaced whole, never modified; its Renewed is not used
+	id      uint64              // random: names the session from its beginning to its end
 	renewed atomic.Int64        // nanoseconds since Memory.epoch; apart from pin, so that a renewal rewrites nothing
 
 	mu   sync.Mutex // taken while a shard's lock is held, never the other way round

@@ -34,9 +34,13 @@ const (
 	MentionsPath = Base + "/mentions"
 	// ServicesPath: GET answers Services.
 	ServicesPath = Base + "/services"
-	// SessionsPath: GET answers Sessions; queries service, version, branch, after (the cursor) and limit (1 to 1,000,
-	// default 100).
+	// SessionsPath: GET answers Sessions; queries service, version, branch, under, olderThan, after (the cursor) and limit
+	// (1 to 1,000, default 100).
 	SessionsPath = Base + "/sessions"
+	// SessionCountsPath: GET answers SessionCounts; queries service, version, branch, under, and by, which may be branch.
+	SessionCountsPath = SessionsPath + "/counts"
+	// MovesPath: GET answers Moves, POST takes a MovesRequest and answers a MovesResult.
+	MovesPath = SessionsPath + "/moves"
 	// ReplicasPath: GET answers Replicas.
 	ReplicasPath = Base + "/replicas"
 	// OpenAPIPath is the OpenAPI 3.1 document without its extension, .json or .yaml.
@@ -73,6 +77,19 @@ func RestorePath(seq uint64) string { return RevisionPath(seq) + "/restore" }
 
 // ServicePath: GET answers a ServiceStatus.
 func ServicePath(name string) string { return ServicesPath + "/" + url.PathEscape(name) }
+
+// VersionStatePath: PUT takes a VersionState and If-Match and answers a WriteResult.
+func VersionStatePath(service, version string) string {
+	return ServicePath(service) + "/versions/" + url.PathEscape(version) + "/state"
+}
+
+// DrainPath: GET answers a Drain, and keeps the counting of sessions going for some seconds.
+func DrainPath(service, version string) string {
+	return ServicePath(service) + "/versions/" + url.PathEscape(version) + "/drain"
+}
+
+// ReplicaPath: DELETE forgets a replica that is dead and answers 204.
+func ReplicaPath(id string) string { return ReplicasPath + "/" + url.PathEscape(id) }
 
 // OverridePath: PUT takes a rules.Override, DELETE nothing; both answer a WriteResult and need no If-Match.
 func OverridePath(service string) string { return ServicePath(service) + "/override" }

@@ -21,6 +21,7 @@ const (
 	CodeInvalid              = "invalid"                // 422: understood and refused; Problems tells every fault
 	CodeRevisionRequired     = "revision_required"      // 428: If-Match is missing
 	CodeInternal             = "internal"               // 500
+	CodeCounting             = "counting"               // 503: the sessions are being counted; ask again
 	CodeUnavailable          = "unavailable"            // 503: the store of rules or sessions does not answer
 )
 

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -42,7 +43,9 @@ type gateway struct {
 	alone        bool                         // sessions are kept in this process
 	runSessions  func(context.Context) error  // nil: the pin store needs nothing to run
 	redisSecrets atomic.Pointer[redisSecrets] // nil: sessions are kept in this process
-	closers      []io.Closer                  // in the order of opening
+	presence     presence
+	started      time.Time
+	closers      []io.Closer // in the order of opening
 }
 
 // run builds the gateway, serves until a signal ends it, and closes it.
@@ -65,7 +68,8 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{settingsFile: settingsFile, settings: settings, log: log, alone: settings.Sessions.Store == "memory"}
+	g := &gateway{settingsFile: settingsFile, settings: settings, log: log, alone: settings.Sessions.Store == "memory",
+		started: time.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close())
@@ -92,7 +96,7 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 
 	metrics := prometheus.NewRegistry()
 	schema := schemaOf(settings)
-	pins, runSessions, err := g.openSessions(metrics)
+	pins, fleet, runSessions, err := g.openSessions(metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +134,8 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		Live:     g.loop,
 		Pins:     pins,
 		Ledger:   pins,
+		Fleet:    fleet,
+		Moves:    fleet,
 		Pods:     pods{g.proxy},
 		Ready:    g.missing,
 		Notes:    g.notes,
@@ -208,7 +214,11 @@ func (g *gateway) serveFrontends(rest context.Context, signals <-chan os.Signal)
 
 // publish is the last step of every rule change.
 func (g *gateway) publish(generation *live.Generation) error {
-	return g.pods.during(func() error { return g.proxy.Publish(generation.Rules, generation.Revision.Seq) })
+	err := g.pods.during(func() error { return g.proxy.Publish(generation.Rules, generation.Revision.Seq) })
+	if err == nil {
+		g.presence.note(generation)
+	}
+	return err
 }
 
 // missing says what keeps the replica from being ready; nothing if it is.

@@ -69,7 +69,7 @@ func (c *sessionCollector) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *sessionCollector) Collect(out chan<- prometheus.Metric) {
 	counts, _ := c.pins.Counts() // memory always knows
-	for _, n := range counts {
+	for _, n := range session.Together(counts) {
 		out <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(n.Sessions), n.Service, n.Version)
 	}
 	kept, evicted := c.pins.Keys()

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -23,6 +24,12 @@ type sessions interface {
 	proxy.Pins
 	admin.Pins
 	admin.Ledger
+}
+
+// A fleet is what is known of all sessions and of the replicas that share them.
+type fleet interface {
+	admin.Fleet
+	admin.Moves
 }
 
 // redisSecrets is what the settings only name: it stands in files and the environment. It is read at the start and at
@@ -89,31 +96,36 @@ func redisTLS(settings *config.RedisTLS) (*tls.Config, error) {
 	return encryption, nil
 }
 
-// openSessions returns the pin store that the settings name, and what must run for it, nil if nothing.
-func (g *gateway) openSessions(metrics prometheus.Registerer) (sessions, func(context.Context) error, error) {
+// openSessions returns the pin store that the settings name, what is known of it and its replicas, and what must run for
+// it, nil if nothing.
+func (g *gateway) openSessions(metrics prometheus.Registerer) (sessions, fleet, func(context.Context) error, error) {
 	settings := &g.settings.Sessions
 	if settings.Store == "memory" {
 		pins := session.NewMemory(settings.Memory.Entries, nil)
 		metrics.MustRegister(&sessionCollector{pins: pins})
-		return pins, nil, nil
+		return pins, session.NewAlone(pins, g.self), nil, nil
 	}
 	options, err := g.redisOptions(&settings.Redis)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	pins, err := redis.New(options)
 	if err != nil {
-		return nil, nil, fmt.Errorf("opening the sessions in Redis: %w", err)
+		return nil, nil, nil, fmt.Errorf("opening the sessions in Redis: %w", err)
 	}
 	metrics.MustRegister(&redisCollector{pins: pins})
-	return pins, pins.Run, nil
+	return pins, pins, pins.Run, nil
 }
+
+// censusReuse is how old a count may be that answers an operator: each reads every pin.
+const censusReuse = 10 * time.Second
 
 func (g *gateway) redisOptions(settings *config.SessionsRedis) (redis.Options, error) {
 	options := redis.Options{
 		Mode: redis.Mode(settings.Mode), Addresses: settings.Addresses, Master: settings.Master, Database: settings.Database,
 		Connections: settings.Connections, DialTimeout: settings.DialTimeout, Timeout: settings.Timeout,
 		Budget: settings.Budget, Entries: settings.Entries, Failures: settings.Failures, Probe: settings.Probe,
+		Freshness: settings.Freshness, Self: g.self, Reuse: censusReuse,
 		Warn: func(text string) { g.log.Warn(text, zap.String("part", "sessions")) },
 	}
 	secret, err := os.ReadFile(settings.SecretFile)
@@ -193,13 +205,36 @@ var redisMetrics = []redisMetric{
 		func(s redis.Stats) float64 { return s.Offset.Seconds() }),
 }
 
+var (
+	sessionsCounted = prometheus.NewDesc("tellergate_sessions_counted_timestamp_seconds",
+		"When the sessions were counted last, which is done while somebody asks or a version drains; 0: they are not known now.",
+		nil, nil)
+	sessionsKnown = prometheus.NewDesc("tellergate_sessions_known",
+		"1 if tellergate_sessions is there and is not older than five minutes, else 0: unknown is not zero.", nil, nil)
+)
+
+// countAge is how old a count may be that is exported.
+const countAge = 5 * time.Minute
+
 func (c *redisCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- sessionsDesc
+	out <- sessionsCounted
+	out <- sessionsKnown
 	for _, m := range redisMetrics {
 		out <- m.desc
 	}
 }
 
 func (c *redisCollector) Collect(out chan<- prometheus.Metric) {
+	known, counted := 0.0, 0.0
+	if census, ok := c.pins.Known(countAge); ok {
+		known, counted = 1, float64(census.Ended.UnixMilli())/1000
+		for _, n := range session.Together(census.Counts) {
+			out <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(n.Sessions), n.Service, n.Version)
+		}
+	}
+	out <- prometheus.MustNewConstMetric(sessionsKnown, prometheus.GaugeValue, known)
+	out <- prometheus.MustNewConstMetric(sessionsCounted, prometheus.GaugeValue, counted)
 	stats := c.pins.Stats()
 	for _, m := range redisMetrics {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.of(stats))

@@ -20,6 +20,7 @@ import (
 	"tellergate/config"
 	"tellergate/internal/content"
 	"tellergate/internal/live"
+	"tellergate/rules"
 	"tellergate/session"
 	"tellergate/store/file"
 )
@@ -43,10 +44,11 @@ func newServer(t *testing.T) (address string, pins *session.Memory) {
 	reader := content.NewReader(revisions)
 	loop := live.New(revisions, reader, schema, func(*live.Generation) error { return nil })
 	pins = session.NewMemory(1000, nil)
+	fleet := session.NewAlone(pins, func() session.Replica { return selfOf(loop) })
 	server, err := admin.New(admin.Options{
 		Address: netip.MustParseAddrPort("127.0.0.1:0"), Replica: "gate-1", Schema: schema,
 		Defaults: map[string]string{"legalEntity": "9001"}, Store: revisions, Reader: reader, Live: loop,
-		Pins: pins, Ledger: pins, Pods: podless{}, Ready: func() []string { return nil },
+		Pins: pins, Ledger: pins, Fleet: fleet, Moves: fleet, Pods: podless{}, Ready: func() []string { return nil },
 		Metrics: http.NotFoundHandler(), Log: zap.NewNop(),
 	})
 	require.NoError(t, err)
@@ -64,6 +66,21 @@ func newServer(t *testing.T) (address string, pins *session.Memory) {
 	listener := httptest.NewServer(server.Handler())
 	t.Cleanup(listener.Close)
 	return listener.URL, pins
+}
+
+// selfOf says of the replica what the gateway says of itself.
+func selfOf(loop *live.Loop) session.Replica {
+	status := loop.Status()
+	self := session.Replica{Name: "gate-1", Started: status.Since, Since: status.Since, Revision: status.Applied, Head: status.Head}
+	current := loop.Current()
+	for i := range current.Rules.Len() {
+		for service, j := current.Rules.Service(i), 0; j < service.Len(); j++ {
+			v := service.Version(j)
+			self.Versions = append(self.Versions, session.Running{Service: service.Name(), Version: v.Name(),
+				Active: v.State() == rules.StateActive, Resting: status.Since})
+		}
+	}
+	return self
 }
 
 // TestAgainstTheServer walks through an operator's day, each step on what the one before left. shows is a regular

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"tellergate/session"
 )
 
 // Mode is how Redis runs.
@@ -50,6 +52,12 @@ type Options struct {
 	Failures    int           // in a row, until requests do without Redis
 	Probe       time.Duration // between two probes while they do
 
+	// Self says how this replica stands: what it runs, since when, and how many requests are in flight to versions that
+	// are not active. nil: nothing is said of it.
+	Self func() session.Replica
+	// Reuse is how old a census may be that answers an operator, Patience how long a question waits for one.
+	Reuse, Patience time.Duration
+
 	Now        func() time.Time
 	ServerTime func(context.Context) (time.Time, error) // nil: asks Redis
 	Warn       func(string)                             // is told what operators should know; nil: nobody
@@ -73,6 +81,7 @@ func (o *Options) fill() error {
 	preset(&o.Budget, 20*time.Millisecond)
 	preset(&o.Freshness, time.Minute)
 	preset(&o.Probe, 500*time.Millisecond)
+	preset(&o.Patience, 20*time.Second)
 	if o.Connections == 0 {
 		o.Connections = 16
 	}
@@ -84,6 +93,9 @@ func (o *Options) fill() error {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Self == nil {
+		o.Self = func() session.Replica { return session.Replica{} }
 	}
 	if o.Warn == nil {
 		o.Warn = func(string) {}
@@ -151,6 +163,7 @@ func New(o Options) (*Store, error) {
 	s := &Store{
 		o: o, client: client, codec: codec, local: newLocal(o.Entries), self: rand.Text(),
 		writes: make(chan *copied, 1<<16), messages: make(chan string, 1<<12), aging: make(chan *copied, 1<<14),
+		counting: newCounting(),
 	}
 	s.line = newLine(client, o.Timeout, &s.stats, o.Failures)
 	return s, nil

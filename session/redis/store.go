@@ -36,6 +36,8 @@ type Store struct {
 	measured   atomic.Int64   // last measured
 	staleUntil atomic.Int64   // copies confirmed at or before this moment are stale, Unix nanoseconds
 	pending    atomic.Int64   // what is in the queues, or with the writer
+	counting   *counting      // of sessions, for operators
+	flushed    atomic.Int64   // see presence.go; Unix nanoseconds by Redis's clock
 	setGet     atomic.Bool    // the server takes SET with NX and GET together (Redis 7)
 	alive      sync.WaitGroup // the goroutines of Run
 }
@@ -51,8 +53,12 @@ func (s *Store) Run(ctx context.Context) error {
 	s.alive.Go(func() { s.keep(ctx) })
 	s.alive.Go(func() { s.listen(ctx) })
 	s.alive.Go(func() { s.refresher(ctx) })
+	s.alive.Go(func() { s.count(ctx) })
+	s.alive.Go(func() { s.register(ctx) })
+	s.alive.Go(func() { s.flush(ctx) })
 	s.writer(ctx)
 	s.flushLast()
+	s.deregister()
 	stop()
 	s.alive.Wait()
 	_ = s.client.Close() // of connections that are broken already: there is nothing left to lose

@@ -40,6 +40,7 @@ func (f fixture) put(version, branch string, keys ...session.Key) {
 func testFilter(t *testing.T, f fixture) {
 	loans := session.Key{Service: "loans", Attribute: "session", Value: "a"}
 	f.put("v1", "9001/1", cookie("a"))
+	f.clock.Advance(time.Second)
 	f.put("v2", "9001/1", cookie("b"))
 	f.put("v1", "9001/2", cookie("c"))
 	f.put("v1", "9001/1", loans)
@@ -55,6 +56,9 @@ func testFilter(t *testing.T, f fixture) {
 		{session.Filter{Branch: "9001/1"}, []session.Key{cookie("a"), cookie("b"), loans}},
 		{session.Filter{Service: "counter", Version: "v1", Branch: "9001/1"}, []session.Key{cookie("a")}},
 		{session.Filter{Service: "count"}, nil},
+		{session.Filter{Branches: map[string]struct{}{"9001/2": {}, "9001/3": {}}}, []session.Key{cookie("c")}},
+		{session.Filter{Branches: map[string]struct{}{}}, nil},
+		{session.Filter{Service: "counter", Before: f.clock.Now()}, []session.Key{cookie("a")}},
 	}
 	for _, test := range tests {
 		var got []session.Key
@@ -88,14 +92,16 @@ func testPages(t *testing.T, f fixture) {
 	first, next, err := f.Sessions(session.Filter{}, "", 10)
 	require.NoError(t, err)
 	f.End([]session.Key{cookie("3"), cookie("9"), cookie("12")})
-	f.put("v1", "", cookie("new"))
+	f.put("v1", "", cookie("new")) // may be seen or not
 	second, _, err := f.Sessions(session.Filter{}, next, 100)
 	require.NoError(t, err)
 	var got []session.Key
 	for _, s := range append(first, second...) {
-		got = append(got, s.Keys[0])
+		if s.Keys[0] != cookie("new") {
+			got = append(got, s.Keys[0])
+		}
 	}
-	require.Equal(t, append(append(want[:12:12], want[13:]...), cookie("new")), got)
+	require.Equal(t, append(want[:12:12], want[13:]...), got)
 
 	// Sessions of the same moment are told apart by their ID.
 	for i := range 23 {
@@ -186,17 +192,56 @@ func testSession(t *testing.T, f fixture) {
 }
 
 func testCounts(t *testing.T, f fixture) {
+	begin := f.clock.Now()
 	f.put("v2", "", session.Key{Service: "loans", Attribute: "session", Value: "a"})
-	f.put("v1", "", cookie("a"), teller("1"))
-	f.put("v1", "", cookie("b"))
-	f.put("v2", "", cookie("c"))
+	f.put("v1", "9001/1", cookie("a"), teller("1"))
+	f.clock.Advance(time.Second)
+	f.put("v1", "9001/1", cookie("b"))
+	f.put("v1", "9001/2", cookie("d"))
+	f.put("v2", "9001/1", cookie("c"))
+	counts := f.counts()
+	for i := range counts {
+		counts[i].Oldest = counts[i].Oldest.UTC()
+	}
 	require.Equal(t, []session.Count{
-		{Service: "counter", Version: "v1", Sessions: 2},
-		{Service: "counter", Version: "v2", Sessions: 1},
-		{Service: "loans", Version: "v2", Sessions: 1},
-	}, f.counts())
+		{Service: "counter", Version: "v1", Branch: "9001/1", Sessions: 2, Oldest: begin},
+		{Service: "counter", Version: "v1", Branch: "9001/2", Sessions: 1, Oldest: begin.Add(time.Second)},
+		{Service: "counter", Version: "v2", Branch: "9001/1", Sessions: 1, Oldest: begin.Add(time.Second)},
+		{Service: "loans", Version: "v2", Sessions: 1, Oldest: begin},
+	}, counts)
+	require.Equal(t, []session.Count{
+		{Service: "counter", Version: "v1", Sessions: 3, Oldest: begin},
+		{Service: "counter", Version: "v2", Sessions: 1, Oldest: begin.Add(time.Second)},
+		{Service: "loans", Version: "v2", Sessions: 1, Oldest: begin},
+	}, session.Together(counts))
 	f.clock.Advance(20 * time.Minute)
 	f.lookup(cookie("b"))
 	f.clock.Advance(20*time.Minute + f.late(30*time.Minute))
-	require.Equal(t, []session.Count{{Service: "counter", Version: "v1", Sessions: 1}}, f.counts())
+	counts = f.counts()
+	require.Len(t, counts, 1)
+	require.Equal(t, 1, counts[0].Sessions)
+}
+
+// testStableID: a session is called the same whatever becomes of its first key, and nobody else is ever called so.
+func testStableID(t *testing.T, f fixture) {
+	f.put("v1", "", cookie("a"), teller("1"))
+	id := f.idOf(t, cookie("a"))
+	f.clock.Advance(time.Second)
+	f.put("v2", "", cookie("a")) // another session takes its first key
+	all := f.all(t, session.Filter{}, 10)
+	require.Len(t, all, 2)
+	require.Equal(t, id, all[0].ID)
+	require.Equal(t, []session.Key{teller("1")}, all[0].Keys)
+	require.NotEqual(t, id, all[1].ID)
+	found, there, err := f.Session(id)
+	require.NoError(t, err)
+	require.True(t, there)
+	require.Equal(t, "v1", found.Pin.Version)
+	require.True(t, f.moveID(id, "v3"))
+	require.Equal(t, []string{"v2", "v3"}, f.versions(cookie("a"), teller("1")))
+	require.True(t, f.endID(id))
+	require.Equal(t, []string{"v2", ""}, f.versions(cookie("a"), teller("1")))
+	require.False(t, f.endID(id), "the session that has its key now is another")
+	require.False(t, f.endID("no such name"))
+	require.Equal(t, []string{"v2"}, f.versions(cookie("a")))
 }

@@ -98,6 +98,7 @@ func Run(t *testing.T, late func(idle time.Duration) time.Duration, open func(t 
 		{"moving by ID", testMoveID},
 		{"finding by ID", testSession},
 		{"counts", testCounts},
+		{"a session's ID is its own and stays", testStableID},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
