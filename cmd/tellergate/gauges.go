@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -62,6 +64,8 @@ type sessionCollector struct{ pins *session.Memory }
 // Describe implements prometheus.Collector.
 func (c *sessionCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- sessionsDesc
+	out <- sessionsKnown
+	out <- sessionsCounted
 	out <- pinKeysDesc
 	out <- pinEvictedDesc
 }
@@ -72,6 +76,8 @@ func (c *sessionCollector) Collect(out chan<- prometheus.Metric) {
 	for _, n := range session.Together(counts) {
 		out <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(n.Sessions), n.Service, n.Version)
 	}
+	out <- prometheus.MustNewConstMetric(sessionsKnown, prometheus.GaugeValue, 1)
+	out <- prometheus.MustNewConstMetric(sessionsCounted, prometheus.GaugeValue, float64(time.Now().UnixMilli())/1000)
 	kept, evicted := c.pins.Keys()
 	out <- prometheus.MustNewConstMetric(pinKeysDesc, prometheus.GaugeValue, float64(kept))
 	out <- prometheus.MustNewConstMetric(pinEvictedDesc, prometheus.CounterValue, float64(evicted))
