@@ -139,7 +139,7 @@ func (r *request) respond(b, body []byte, again bool) bool {
 		r.bytesOut = int64(len(body))
 	}
 	r.out, r.begun = b, true
-	r.whole = r.conn.write(b) == nil
+	r.whole = r.conn.answer(b) == nil
 	return again && r.whole
 }
 

@@ -45,6 +45,7 @@ type conn struct {
 	in   http1.Reader
 	cut  bool // the answer was cut short: the client must not take the end of the connection for its end
 
+	at    time.Time    // the clock when it was last read: since then nothing has been waited for
 	state atomic.Int64 // phase | late, and since which moment above
 	began atomic.Int64 // the moment the request began; 0 while there is none
 
@@ -62,16 +63,22 @@ type conn struct {
 }
 
 func newConn(f *frontend, nc net.Conn) *conn {
-	c := &conn{f: f, peer: peerOf(nc.RemoteAddr())}
+	c := &conn{f: f, peer: peerOf(nc.RemoteAddr()), at: time.Now()}
 	c.net.Init(nc)
 	c.in.Source = &c.net
 	c.receive, c.peek = c.tryReceive, c.tryPeek
 	return c
 }
 
-// enter begins a phase. It reports whether the time of the one before was over.
+// enter begins a phase at c.at. It reports whether the time of the one before was over.
 func (c *conn) enter(p phase) (wasLate bool) {
-	return c.state.Swap(moment()<<4|int64(p))&late != 0
+	return c.state.Swap(momentOf(c.at)<<4|int64(p))&late != 0
+}
+
+// enterNow begins a phase after something was waited for.
+func (c *conn) enterNow(p phase) (wasLate bool) {
+	c.at = time.Now()
+	return c.enter(p)
 }
 
 // fill waits for more from the client. While nothing comes, no buffer is held.
@@ -165,9 +172,12 @@ func (c *conn) serveNext(first bool) bool {
 	r := c.f.p.requests.Get().(*request)
 	r.begin(c)
 	block, no := c.readBlock()
-	if block == nil && no == nil {
-		r.release()
-		return false
+	if block == nil {
+		if no == nil {
+			r.release()
+			return false
+		}
+		c.at = time.Now()
 	}
 	return r.handle(block, no)
 }
@@ -186,7 +196,7 @@ func (c *conn) awaitRequest(first bool) bool {
 		}
 	}
 	err := c.fill(c.f.headerBytes)
-	late := c.enter(reading)
+	late := c.enterNow(reading)
 	if err == nil && !late {
 		return true
 	}
@@ -200,7 +210,7 @@ func (c *conn) awaitRequest(first bool) bool {
 
 // readBlock reads a header block. Nothing at all means that the client is gone.
 func (c *conn) readBlock() ([]byte, *refusal) {
-	skipped := false
+	skipped, waited := false, false
 	for seen := 0; ; {
 		b := c.in.Buffered()
 		// A client may send one empty line too many after a body (RFC 9112, section 2.2).
@@ -214,6 +224,9 @@ func (c *conn) readBlock() ([]byte, *refusal) {
 				return nil, &headerTooLarge
 			}
 			c.in.Discard(len(block))
+			if waited {
+				c.at = time.Now()
+			}
 			if c.enter(waiting) {
 				return nil, &requestTimeout
 			}
@@ -222,7 +235,7 @@ func (c *conn) readBlock() ([]byte, *refusal) {
 		if len(b) > 0 && (b[0] != '\r' && !http1.IsToken(b[:1]) || http1.Hopeless(b)) {
 			return nil, &badRequest
 		}
-		seen = len(b)
+		seen, waited = len(b), true
 		err := c.fill(c.f.headerBytes)
 		switch {
 		case err == nil:
@@ -236,11 +249,17 @@ func (c *conn) readBlock() ([]byte, *refusal) {
 	}
 }
 
-// write sends bytes to the client. The time it may take is bounded by the sweep.
+// write sends bytes to the client after something else was waited for. The time it may take is bounded by the sweep.
 func (c *conn) write(b []byte) error {
+	c.at = time.Now()
+	return c.answer(b)
+}
+
+// answer is write at c.at, for what is sent without having waited.
+func (c *conn) answer(b []byte) error {
 	c.enter(writing)
 	_, err := c.net.Write(b)
-	c.enter(waiting)
+	c.enterNow(waiting)
 	return err
 }
 
@@ -274,7 +293,7 @@ const (
 // linger closes the connection in a way that lets the client read the answer: closing while bytes of the client are
 // unread would make the kernel take back what it has not delivered.
 func (c *conn) linger() {
-	c.enter(leaving)
+	c.enterNow(leaving)
 	half, ok := c.net.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return

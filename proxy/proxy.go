@@ -60,7 +60,7 @@ type Proxy struct {
 	pool    *upstream.Pool
 	podSet  func(*rules.CompiledVersion) (*discovery.PodSet, error)
 	log     *zap.Logger
-	now     func() time.Time
+	now     func() time.Time // nil: the clock
 	ready   func() bool
 	metrics *metrics
 	access  *accessLog // nil: off
@@ -97,9 +97,6 @@ func New(o Options) (*Proxy, error) {
 	if p.ready = o.Ready; p.ready == nil {
 		p.ready = func() bool { return true }
 	}
-	if p.now == nil {
-		p.now = time.Now
-	}
 	terms, err := newTerms(o.Settings, o.Schema)
 	if err != nil {
 		return nil, err
@@ -117,6 +114,14 @@ func New(o Options) (*Proxy, error) {
 	}
 	p.requests.New = func() any { return newRequest(p) }
 	return p, nil
+}
+
+// clock is the time that requests are told, of which real is what the clock said.
+func (p *Proxy) clock(real time.Time) time.Time {
+	if p.now != nil {
+		return p.now()
+	}
+	return real
 }
 
 // Listen binds every frontend. On an error nothing stays bound.

@@ -36,7 +36,7 @@ func (r *request) reply() (again bool) {
 	if whole {
 		r.out = append(b, body...)
 		r.closeExchange() // the pod's connection need not wait for the client
-		if r.conn.write(r.out) != nil {
+		if r.conn.answer(r.out) != nil {
 			return false
 		}
 		r.bytesOut, r.whole = length, true
@@ -53,7 +53,7 @@ func (r *request) reply() (again bool) {
 	}
 	r.out = b
 	// The header does not wait for the body: an event stream's reader needs it even if no event comes for long.
-	if r.conn.write(b) != nil {
+	if r.conn.answer(b) != nil {
 		return false
 	}
 	err := r.stream(coding == http1.Chunked)

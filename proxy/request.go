@@ -86,11 +86,11 @@ func newRequest(p *Proxy) *request {
 // begin makes r the next request of c.
 func (r *request) begin(c *conn) {
 	r.p, r.frontend, r.conn, r.peer = c.f.p, c.f, c, c.peer
-	r.started = r.p.now()
+	r.started = r.p.clock(c.at)
 	r.terms, r.table = r.p.terms.Load(), r.p.table.Load()
 	r.front = &r.terms.frontends[c.f.index]
 	r.keepAlive, r.minor, r.held = true, 1, -1
-	c.began.Store(moment())
+	c.began.Store(momentOf(c.at))
 }
 
 // handle serves one request of which the header block, or the reason why there is none, is known. It reports whether the
@@ -242,9 +242,10 @@ func (r *request) send() *refusal {
 		err := r.table.group(r.decision.Version, r.service).Do(x)
 		r.head = x.Head
 		if err == nil {
-			r.open = true
+			r.conn.at, r.open = x.Answered, true
 			return nil
 		}
+		r.conn.at = time.Now()
 		r.conn.unwatch()
 		unsent := errors.Is(err, upstream.ErrNotConnected) || errors.Is(err, upstream.ErrNoEndpoint)
 		if unsent && !again {
@@ -308,6 +309,7 @@ func (r *request) recover(again *bool) {
 	}
 	r.p.panicked(failure, r.requestID)
 	*again = false
+	r.conn.at = time.Now()
 	if r.open {
 		r.open = false
 		r.conn.unwatch()
@@ -348,7 +350,7 @@ func (r *request) finish() {
 
 // count makes the metrics and the access log tell of the request.
 func (r *request) count() {
-	took := r.p.now().Sub(r.started)
+	took := r.p.clock(r.conn.at).Sub(r.started)
 	if v := r.decision.Version; v != nil && r.decision.Refusal == rules.NotRefused && r.service != nil {
 		r.table.counters(v, r.service).observe(r.status, r.decision.Reason, took)
 	}

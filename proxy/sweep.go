@@ -16,9 +16,9 @@ const (
 // firstMoment is when the process began.
 var firstMoment = time.Now()
 
-// moment is the time as phases are measured in it: positive, in ms, on the clock that nobody sets, so that a stepped wall
-// clock ends no connection. It costs half of what time.Now does.
-func moment() int64 { return time.Since(firstMoment).Milliseconds() + 1 }
+// momentOf is a time as phases are measured in it: positive, in ms, on the clock that nobody sets, so that a stepped wall
+// clock ends no connection.
+func momentOf(t time.Time) int64 { return t.Sub(firstMoment).Milliseconds() + 1 }
 
 // sweepEvery is the time between two sweeps: a fraction of the shortest limit, so that limits are kept to within it.
 func (f *frontend) sweepEvery() time.Duration {
@@ -41,7 +41,7 @@ func (f *frontend) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		now := moment()
+		now := momentOf(time.Now())
 		f.mu.Lock()
 		for c := f.first; c != nil; c = c.next {
 			c.check(now)

@@ -44,6 +44,7 @@ func (r *request) tunnel() {
 	waiting := append([]byte(nil), c.in.Buffered()...)
 	c.in.Drop()
 	t.run(waiting)
+	c.at = time.Now()
 	r.upload.bytes, r.bytesOut = t.up.bytes, int64(len(early))+t.down.bytes
 	r.whole = !t.expired.Load()
 }

@@ -18,7 +18,8 @@ const headerLimit = 64 << 10
 type conn struct {
 	endpoint *endpoint
 	net      socket.Conn
-	used     time.Time // when it last became idle
+	used     time.Time // since when it has been idle
+	heard    time.Time // when the pod last sent something, if that is known
 	reused   bool      // it has carried an answer before
 
 	idled     time.Duration // how long it had been idle when the request that has it took it
@@ -111,6 +112,7 @@ func (c *conn) begin(x *Exchange, now time.Time, timeout time.Duration) {
 
 // Read reads from the pod. It serves the conn's own reader.
 func (c *conn) Read(p []byte) (int, error) {
+	c.heard = time.Time{}
 	if c.renewal > 0 {
 		if now := time.Now(); c.until.Sub(now) < c.renewal {
 			c.until = now.Add(c.renewal * 5 / 4)

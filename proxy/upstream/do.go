@@ -55,10 +55,11 @@ func (g *Group) Do(x *Exchange) error {
 		}
 		e := c.view.states[i]
 		x.Endpoint = c.view.set.At(i)
-		err := e.try(x, wait)
+		err := e.try(x, start, wait)
 		if err == nil {
 			return nil
 		}
+		start = time.Now()
 		switch {
 		case errors.Is(err, ErrBusy) && !wait:
 			busy, failure = i, err
@@ -100,15 +101,13 @@ func (x *Exchange) gather() error {
 // ErrReset.
 var errGoing = fmt.Errorf("%w, twice", ErrReset)
 
-// try offers the request to the endpoint, on a new connection once more if the retry rule allows it.
-func (e *endpoint) try(x *Exchange, wait bool) error {
-	for reuse := true; ; {
+// try offers the request to the endpoint at the moment now, on a new connection once more if the retry rule allows it.
+func (e *endpoint) try(x *Exchange, now time.Time, wait bool) error {
+	for reuse := true; ; now = time.Now() {
 		x.Attempts++
 		e.inFlight.Add(1)
-		before := time.Now()
-		c, err := e.connect(before, reuse, wait, !x.repeatable())
-		sent := time.Now()
-		x.Connect += sent.Sub(before)
+		c, sent, err := e.connect(now, reuse, wait, !x.repeatable())
+		x.Connect += sent.Sub(now)
 		if err != nil {
 			e.inFlight.Add(-1)
 			return fmt.Errorf("%w (%s)", err, e.address)
@@ -116,8 +115,10 @@ func (e *endpoint) try(x *Exchange, wait bool) error {
 		x.Dialled = !c.reused
 		again := reuse && c.reused && x.repeatable()
 		err = c.carry(x, sent)
-		x.Header = time.Since(sent)
+		x.Answered = time.Now()
+		x.Header = x.Answered.Sub(sent)
 		if err == nil {
+			c.heard = x.Answered
 			e.reached()
 			return nil
 		}

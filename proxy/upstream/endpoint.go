@@ -101,8 +101,9 @@ func (e *endpoint) probe(now time.Time) {
 
 // connect returns a connection of its own for one request, an idle one if reuse is set; with careful, which says that the
 // request cannot be sent twice, only one that its pod is not about to close. It waits for a connection to become free only
-// if wait is set. One that was idle may be stale: sending on it finds out. The error matches ErrBusy or ErrNotConnected.
-func (e *endpoint) connect(now time.Time, reuse, wait, careful bool) (*conn, error) {
+// if wait is set. One that was idle may be stale: sending on it finds out. at is when the connection was there, now where it
+// was at hand. The error matches ErrBusy or ErrNotConnected.
+func (e *endpoint) connect(now time.Time, reuse, wait, careful bool) (c *conn, at time.Time, err error) {
 	e.mu.Lock()
 	for reuse && len(e.idle) > 0 {
 		c := e.idle[len(e.idle)-1]
@@ -117,7 +118,7 @@ func (e *endpoint) connect(now time.Time, reuse, wait, careful bool) (*conn, err
 		e.mu.Unlock()
 		if !expired {
 			c.idled, c.reused = idled, true
-			return c, nil
+			return c, now, nil
 		}
 		c.net.Close()
 		e.mu.Lock()
@@ -133,16 +134,18 @@ func (e *endpoint) connect(now time.Time, reuse, wait, careful bool) (*conn, err
 		e.open++
 		e.wake()
 		e.mu.Unlock()
-		return e.dial()
+		c, err = e.dial()
+		return c, time.Now(), err
 	}
 	if !wait || len(e.waiters) >= e.pool.options.PerEndpoint {
 		e.mu.Unlock()
-		return nil, ErrBusy
+		return nil, now, ErrBusy
 	}
 	w := &waiter{given: make(chan *conn, 1)}
 	e.waiters = append(e.waiters, w)
 	e.mu.Unlock()
-	return e.await(w)
+	c, err = e.await(w)
+	return c, time.Now(), err
 }
 
 func (e *endpoint) await(w *waiter) (*conn, error) {
@@ -231,7 +234,9 @@ func (e *endpoint) unreachable(started time.Time) {
 
 // keep takes c back after an answer that left it clean. The next waiter gets it, or it waits for a request.
 func (e *endpoint) keep(c *conn) {
-	c.used = time.Now()
+	if c.used = c.heard; c.used.IsZero() {
+		c.used = time.Now()
+	}
 	e.mu.Lock()
 	if len(e.waiters) > 0 {
 		e.next().given <- c

@@ -150,7 +150,7 @@ func TestAnnouncedTimeoutIsKept(t *testing.T) {
 			} {
 				for i, d := range after {
 					c := e.idle[len(e.idle)-1]
-					got, err := e.connect(c.used.Add(d), true, false, method == "POST")
+					got, _, err := e.connect(c.used.Add(d), true, false, method == "POST")
 					require.NoError(t, err)
 					require.Equal(t, i == 0, got == c, "%s after %s", method, d)
 					e.discard(got)

@@ -111,6 +111,7 @@ type Exchange struct {
 	Dialled  bool               // a new connection was made for the last attempt
 	Connect  time.Duration      // spent getting a connection, all attempts
 	Header   time.Duration      // from the last attempt's first byte out to the answer's complete header
+	Answered time.Time          // when Do, which returned nil, had the answer's header
 
 	body      http1.Body
 	keep      bool // the connection can be used again once the body has been read
