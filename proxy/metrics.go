@@ -105,11 +105,11 @@ func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
 			ConstLabels: prometheus.Labels{"frontend": f.name},
 		}, func() float64 { return float64(f.tunnels.Load()) }))
 	}
-	if p.access != nil {
+	if access := p.access; access != nil {
 		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "tellergate_accesslog_dropped_total",
 			Help: "Access log lines lost because accessLog.buffer was full or the log could not be written.",
-		}, func() float64 { return float64(p.access.dropped.Load()) }))
+		}, func() float64 { return float64(access.dropped.Load()) }))
 	}
 	for _, c := range all {
 		if err := register.Register(c); err != nil {

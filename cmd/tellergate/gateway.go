@@ -22,6 +22,7 @@ import (
 	"tellergate/internal/build"
 	"tellergate/internal/content"
 	"tellergate/internal/live"
+	"tellergate/internal/memory"
 	"tellergate/proxy"
 	"tellergate/proxy/upstream"
 	"tellergate/rules"
@@ -162,7 +163,7 @@ func (g *gateway) serve(signals <-chan os.Signal) error {
 	rest, endRest := context.WithCancel(context.Background())
 	defer endRest()
 	group, rest := errgroup.WithContext(rest)
-	parts := []func(context.Context) error{g.pool.Run, g.pods.run, g.loop.Run, g.admin.Run}
+	parts := []func(context.Context) error{g.pool.Run, g.pods.run, g.loop.Run, g.admin.Run, memory.GiveBack}
 	if g.runSessions != nil {
 		parts = append(parts, g.runSessions)
 	}
