@@ -149,7 +149,7 @@ var endpointsDesc = prometheus.NewDesc("tellergate_endpoints",
 	"Endpoints of a version by state; unusable ones cannot be dialled at the moment.", []string{"service", "version", "state"}, nil)
 
 var patienceDesc = prometheus.NewDesc("tellergate_endpoint_patience_seconds",
-	"How long the least patient endpoint of a version has been seen to leave an idle connection open. A request that "+
+	"How long the least patient endpoint of a version has been seen to leave an idle connection open; 0: unknown. A request that "+
 		"cannot be sent twice takes a connection that has been idle for at most half of that.", []string{"service", "version"}, nil)
 
 func (e endpoints) Describe(out chan<- *prometheus.Desc) { out <- endpointsDesc; out <- patienceDesc }
@@ -174,10 +174,8 @@ func (e endpoints) Collect(out chan<- prometheus.Metric) {
 					states["unusable"]++
 				}
 			}
-			if patience > 0 {
-				out <- prometheus.MustNewConstMetric(patienceDesc, prometheus.GaugeValue, patience.Seconds(),
-					service.Name(), service.Version(j).Name())
-			}
+			out <- prometheus.MustNewConstMetric(patienceDesc, prometheus.GaugeValue, patience.Seconds(),
+				service.Name(), service.Version(j).Name())
 			for state, count := range states {
 				out <- prometheus.MustNewConstMetric(endpointsDesc, prometheus.GaugeValue, float64(count),
 					service.Name(), service.Version(j).Name(), state)
