@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -155,14 +156,15 @@ func FuzzIndex(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64) { requireIndexed(t, in, seed, 50) })
 }
 
-// TestIndexMergesManyRuns has a request lead to more runs than are merged at once.
-func TestIndexMergesManyRuns(t *testing.T) {
+// TestIndexFollowsManyRuns has a request lead to many runs through one value.
+func TestIndexFollowsManyRuns(t *testing.T) {
 	in := testInputs(t)
+	const n = 72
 	var rules []Rule
-	for i := range 3 * maxCursors {
+	for i := range n {
 		name := fmt.Sprintf("list-%d", i)
 		in.Lists[name] = NewList("teller", []string{"9001/0001", fmt.Sprintf("9001/1%03d", i)})
-		rules = append(rules, Rule{Name: name, Priority: (i * 7) % (3 * maxCursors), Then: Outcome{Version: "v2"}, When: &Condition{
+		rules = append(rules, Rule{Name: name, Priority: (i * 7) % n, Then: Outcome{Version: "v2"}, When: &Condition{
 			All: []Condition{{Attribute: "teller", InList: ptr(name)}, {Attribute: "session", Is: ptr("s")},
 				{Path: &PathTest{Prefix: ptr("/" + name)}}}}})
 	}
@@ -179,16 +181,29 @@ func TestIndexMergesManyRuns(t *testing.T) {
 
 func TestIndexSurvivesCollisions(t *testing.T) {
 	t.Parallel()
-	entries := []entry{{hash: 1 << 40, to: 3}, {hash: 1<<40 | 1<<41, to: 4}, {hash: 7, to: 5}, {hash: 7, kind: listClue, to: 0}}
-	index := ruleIndex{words: []uint32{1, 9}}
-	slots := index.enter(entries)
-	runs := map[uint64]int{}
+	b := &indexBuilder{indexer: &indexer{guards: make([]uint32, 9)}, chains: map[link]uint32{}, bare: map[uint32]uint32{}}
+	head := b.run([]uint32{0}, 0)
+	inner := b.run([]uint32{1}, b.link(head, 0))
+	other := b.run([]uint32{2}, b.link(head, 0))
+	list := b.run([]uint32{3}, 0)
+	slots := b.enter([]entry{
+		{hash: 1 << 40, to: 4}, {hash: 1<<40 | 1<<41, to: 5}, // the same lower half
+		{7, valueClue, 6}, {7, listClue, list}, // one value, or two of the same hash
+		{8, branchClue, inner}, {8, branchClue, other}, {8, listClue, list}, // two branches of the same hash
+		{9, branchClue, inner}, {10, listClue, list}, // nothing but a run that is there
+	})
+	leads := map[uint64][][]uint32{}
 	for _, slot := range slots {
-		if slot != 0 {
-			runs[slot>>32]++
+		if slot == 0 {
+			continue
 		}
+		var ranks []uint32
+		s := search{index: &b.index, gather: &ranks}
+		s.follow(uint32(slot) - 1)
+		leads[slot>>32] = append(leads[slot>>32], ranks)
 	}
-	require.Equal(t, map[uint64]int{0: 2, 7: 1}, runs, "both values with the same lower half are kept")
+	slices.SortFunc(leads[0], slices.Compare[[]uint32])
+	require.Equal(t, map[uint64][][]uint32{0: {{4}, {5}}, 7: {{6, 3}}, 8: {{3, 1, 0, 2, 0}}, 9: {{1, 0}}, 10: {{3}}}, leads)
 }
 
 func TestTooManyRulesWithoutAClue(t *testing.T) {

@@ -2,10 +2,7 @@ package rules
 
 import (
 	"cmp"
-	"encoding/binary"
 	"slices"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // maxScanned is how many rules of a service may hold nothing that can be looked up.
@@ -45,6 +42,7 @@ type indexer struct {
 	branches map[clue]*attributeUnder
 	ranks    map[clue][]uint32
 	scanned  []uint32
+	guards   []uint32 // by rank
 	program  program
 }
 
@@ -66,23 +64,23 @@ func newIndexer(ordered []compiledRule) *indexer {
 		lists:    make(map[clue]*attributeInList),
 		branches: make(map[clue]*attributeUnder),
 		ranks:    make(map[clue][]uint32),
-		program:  program{starts: []uint32{0}},
 	}
 	n := &interner{places: make(map[string]uint32)}
-	for i := range ordered {
-		if ordered[i].when != nil {
-			ordered[i].when = n.conditions[n.intern(ordered[i].when)]
-			x.mention(ordered[i].when)
+	codes, clues := make([][]uint32, len(ordered)), make([]int, len(ordered))
+	for rank := range ordered {
+		if ordered[rank].when == nil {
+			continue
 		}
-		for _, part := range conjuncts(ordered[i].when) {
-			n.uses[n.intern(part)]++
+		ordered[rank].when = n.conditions[n.intern(ordered[rank].when)]
+		x.mention(ordered[rank].when)
+		for _, part := range conjuncts(ordered[rank].when) {
+			codes[rank] = append(codes[rank], n.intern(part))
 		}
 	}
-	for i := range ordered {
-		x.enter(uint32(i), conjuncts(ordered[i].when), n)
+	for rank, code := range codes {
+		clues[rank] = x.enter(uint32(rank), code, n.conditions)
 	}
-	x.program.conditions = n.conditions
-	x.program.sort(n.uses)
+	x.program, x.guards = newProgram(n.conditions, codes, clues)
 	return x
 }
 
@@ -97,21 +95,19 @@ func conjuncts(c condition) []condition {
 	return []condition{c}
 }
 
-// enter enters one rule, whose conditions must all hold.
-func (x *indexer) enter(rank uint32, parts []condition, n *interner) {
+// enter enters one rule, whose conditions must all hold, and returns which of them it is looked up by; -1 if that one
+// may fail although its clue is there.
+func (x *indexer) enter(rank uint32, code []uint32, conditions []condition) int {
 	var best *cover
-	clue, code := -1, make([]uint32, len(parts))
-	for i, part := range parts {
-		code[i] = n.intern(part)
-		if candidate := x.cover(part); candidate != nil && (best == nil || candidate.better(best)) {
-			best, clue = candidate, i
+	by := -1
+	for i, place := range code {
+		if candidate := x.cover(conditions[place]); candidate != nil && (best == nil || candidate.better(best)) {
+			best, by = candidate, i
 		}
 	}
-	n.order(code, clue)
-	x.program.add(slices.Compact(code))
 	if best == nil {
 		x.scanned = append(x.scanned, rank)
-		return
+		return -1
 	}
 	for _, clue := range best.clues {
 		ranks := x.ranks[clue]
@@ -119,6 +115,10 @@ func (x *indexer) enter(rank uint32, parts []condition, n *interner) {
 			x.ranks[clue] = append(ranks, rank)
 		}
 	}
+	if x.clues(conditions[code[by]]) == nil {
+		return -1
+	}
+	return by
 }
 
 // mention counts the clues of a condition.
@@ -209,8 +209,9 @@ func (x *indexer) cover(c condition) *cover {
 
 // finish returns the index. schema tells the attributes.
 func (x *indexer) finish(schema *Schema) ruleIndex {
-	index := ruleIndex{program: x.program}
-	index.scanned = index.add(x.scanned)
+	b := &indexBuilder{indexer: x, chains: make(map[link]uint32), bare: make(map[uint32]uint32)}
+	b.index.program = x.program
+	b.index.scanned = b.run(x.scanned, 0)
 	byAttribute := make([][]clue, schema.Len())
 	for clue := range x.ranks {
 		byAttribute[clue.attribute] = append(byAttribute[clue.attribute], clue)
@@ -221,145 +222,9 @@ func (x *indexer) finish(schema *Schema) ruleIndex {
 		}
 		slices.SortFunc(clues, func(a, b clue) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name)) })
 		a := attributeIndex{attributeRef: attributeRef{index: i, name: schema.Attribute(i).Name}}
-		x.attribute(&index, &a, clues)
-		index.attributes = append(index.attributes, a)
+		a.tables = b.attribute(clues)
+		b.index.attributes = append(b.index.attributes, a)
 	}
-	index.words = slices.Clip(index.words)
-	return index
-}
-
-// add appends the run of a list or a branch and returns where it begins.
-func (x *ruleIndex) add(ranks []uint32) uint32 {
-	at := uint32(len(x.words))
-	x.words = append(x.words, uint32(len(ranks)))
-	x.words = append(x.words, ranks...)
-	return at
-}
-
-// An entry leads from a value's hash to a rank, to the run of a list, or to a place in named plus one.
-type entry struct {
-	hash uint64
-	kind clueKind
-	to   uint32
-}
-
-// attribute enters the clues of one attribute.
-func (x *indexer) attribute(index *ruleIndex, a *attributeIndex, clues []clue) {
-	var entries []entry
-	var lists []clue
-	organisations := make(map[string][]clue)
-	for _, clue := range clues {
-		switch clue.kind {
-		case valueClue:
-			hash := xxhash.Sum64String(clue.name)
-			for _, rank := range x.ranks[clue] {
-				entries = append(entries, entry{hash, valueClue, rank})
-			}
-		case listClue:
-			lists = append(lists, clue)
-		case branchClue:
-			entity := x.branches[clue].entity
-			organisations[entity] = append(organisations[entity], clue)
-		}
-	}
-	slices.SortStableFunc(lists, func(a, b clue) int { return cmp.Compare(x.lists[b].list.Len(), x.lists[a].list.Len()) })
-	for _, clue := range lists {
-		list, run := x.lists[clue].list, index.add(x.ranks[clue])
-		if list.Len() > probedFrom && len(a.probed) < probedLists {
-			a.probed = append(a.probed, probedList{list, run})
-			continue
-		}
-		entries = slices.Grow(entries, list.Len())
-		for value := range list.All() {
-			entries = append(entries, entry{xxhash.Sum64String(value), listClue, run})
-		}
-	}
-	for _, named := range organisations {
-		entries = x.organisation(index, a, named, entries)
-	}
-	a.slots = index.enter(entries)
-}
-
-// enter writes the run of each value and returns the table that leads there. Values that only lists name share a run
-// with all that the same lists name.
-func (x *ruleIndex) enter(entries []entry) (slots []uint64) {
-	slices.SortFunc(entries, func(a, b entry) int {
-		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.kind, b.kind), cmp.Compare(a.to, b.to))
-	})
-	values := 0
-	for i := range entries {
-		if i == 0 || entries[i].hash != entries[i-1].hash {
-			values++
-		}
-	}
-	if values == 0 {
-		return nil
-	}
-	slots = make([]uint64, values+values/2+1)
-	shared := make(map[string]uint32)
-	var key []byte
-	for len(entries) > 0 {
-		var counts [3]uint32 // by kind
-		n := 0               // after a branch comes another value of the same hash
-		for key = key[:0]; n < len(entries) && entries[n].hash == entries[0].hash && counts[branchClue] == 0; n++ {
-			key = binary.NativeEndian.AppendUint32(append(key, byte(entries[n].kind)), entries[n].to)
-			counts[entries[n].kind]++
-		}
-		run, found := shared[string(key)]
-		if !found {
-			run = uint32(len(x.words))
-			if counts[valueClue] == 0 {
-				shared[string(key)] = run
-			}
-			ranksAndLists, branch := entries[:n], uint32(0)
-			if counts[branchClue] > 0 {
-				ranksAndLists, branch = entries[:n-1], entries[n-1].to
-			}
-			x.words = append(x.words, counts[valueClue], counts[listClue], branch)
-			for _, e := range ranksAndLists {
-				x.words = append(x.words, e.to)
-			}
-		}
-		i := homeSlot(entries[0].hash, len(slots))
-		for slots[i] != 0 {
-			if i++; i == len(slots) {
-				i = 0
-			}
-		}
-		slots[i] = uint64(uint32(entries[0].hash))<<32 | uint64(run+1)
-		entries = entries[n:]
-	}
-	return slots
-}
-
-// organisation enters every branch of one organisation that is, or is beneath, one of those that rules name.
-func (x *indexer) organisation(index *ruleIndex, a *attributeIndex, named []clue, entries []entry) []entry {
-	slices.SortFunc(named, func(a, b clue) int { return cmp.Compare(x.branches[a].lo, x.branches[b].lo) })
-	first := x.branches[named[0]]
-	organisation := first.organisation
-	around := make([]uint32, organisation.Len()) // by number of a branch: what entry.to says of it
-	var inside []*attributeUnder                 // the named branches around the present number, from the outermost in
-	for number := range uint32(organisation.Len()) {
-		for len(inside) > 0 && inside[len(inside)-1].hi <= number {
-			inside = inside[:len(inside)-1]
-		}
-		above := uint32(0)
-		if len(inside) > 0 {
-			above = around[inside[len(inside)-1].lo]
-		}
-		if len(named) > 0 && x.branches[named[0]].lo == number {
-			inside = append(inside, x.branches[named[0]])
-			a.named = append(a.named, namedBranch{run: index.add(x.ranks[named[0]]), above: above})
-			named, above = named[1:], uint32(len(a.named))
-		}
-		around[number] = above
-	}
-	var value []byte
-	for code := range organisation.codes.all() {
-		if number, _, _ := organisation.Interval(code); around[number] != 0 {
-			value = append(append(append(value[:0], first.entity...), '/'), code...)
-			entries = append(entries, entry{xxhash.Sum64(value), branchClue, around[number]})
-		}
-	}
-	return entries
+	b.index.words, b.index.links = slices.Clip(b.index.words), slices.Clip(b.index.links)
+	return b.index
 }

@@ -5,68 +5,88 @@ import (
 	"slices"
 )
 
-// A program is what the request path reads of the rules' conditions: for each rule, by rank, the conditions that must
-// all hold, in the order in which trying them is cheapest. Equal conditions of a service are one, so that what many
-// rules say is in the processor's cache when the next rule says it.
+// maxGuards is how many conditions a request remembers.
+const maxGuards = 32
+
+// A program is what the request path reads of the rules' conditions. Equal conditions of a service are one.
+//
+// Those that the most rules have are guards: a request tries each at most once, and a rule that needs one that fails is
+// passed over without a look at anything but its guards, which stand beside its rank. The others are tried for each rule
+// whose guards hold, in the order in which that is cheapest.
 type program struct {
-	conditions []condition // those that the most rules have come first
-	code       []uint32    // places in conditions
-	starts     []uint32    // where each rule's begin in code; one more at the end
+	guards     []condition // the cheapest first
+	conditions []condition
+	code       []uint32 // places in conditions
+	starts     []uint32 // where each rule's begin in code, by rank; one more at the end
 }
 
-// A memory keeps, for one request, what has been found out about the conditions that the most rules have.
-type memory struct{ known, true uint64 }
-
-func (p *program) holds(rank uint32, q *Query, m *memory) bool {
+// holds tries what a rule demands besides its guards.
+func (p *program) holds(rank uint32, q *Query) bool {
 	for _, c := range p.code[p.starts[rank]:p.starts[rank+1]] {
-		if c >= 64 {
-			if !p.conditions[c].holds(q) {
-				return false
-			}
-			continue
-		}
-		bit := uint64(1) << c
-		if m.known&bit == 0 {
-			m.known |= bit
-			if p.conditions[c].holds(q) {
-				m.true |= bit
-			}
-		}
-		if m.true&bit == 0 {
+		if !p.conditions[c].holds(q) {
 			return false
 		}
 	}
 	return true
 }
 
-// sort puts the conditions that the most rules have first; uses tells how many have each.
-func (p *program) sort(uses []int) {
-	order := make([]uint32, len(uses))
-	for i := range order {
-		order[i] = uint32(i)
+// newProgram takes the conditions of each rule, by rank, as places in conditions. clues says which of them the rule is
+// looked up by, so that it is known to hold but for collisions; -1 stands for none. It returns each rule's guards too.
+func newProgram(conditions []condition, codes [][]uint32, clues []int) (p program, guards []uint32) {
+	uses := make([]int, len(conditions)) // by how many rules, but those that are looked up by it
+	for rank, code := range codes {
+		for i, place := range code {
+			if i != clues[rank] {
+				uses[place]++
+			}
+		}
 	}
-	slices.SortStableFunc(order, func(a, b uint32) int { return uses[b] - uses[a] })
-	conditions, places := make([]condition, len(order)), make([]uint32, len(order))
-	for place, was := range order {
-		conditions[place], places[was] = p.conditions[was], uint32(place)
-	}
-	for i, was := range p.code {
-		p.code[i] = places[was]
+	bit := make([]uint32, len(conditions)) // of those that are guards
+	for i, place := range mostUsed(conditions, uses) {
+		p.guards = append(p.guards, conditions[place])
+		bit[place] = 1 << i
 	}
 	p.conditions = conditions
+	p.starts = make([]uint32, 1, len(codes)+1)
+	guards = make([]uint32, len(codes))
+	for rank, code := range codes {
+		from := len(p.code)
+		for i, place := range code {
+			if i != clues[rank] && bit[place] != 0 {
+				guards[rank] |= bit[place]
+			} else if i != clues[rank] {
+				p.code = append(p.code, place)
+			}
+		}
+		rest := p.code[from:]
+		slices.SortStableFunc(rest, func(a, b uint32) int { return effort(conditions[a]) - effort(conditions[b]) })
+		p.code = p.code[:from+len(slices.Compact(rest))]
+		if clues[rank] >= 0 {
+			p.code = append(p.code, code[clues[rank]])
+		}
+		p.starts = append(p.starts, uint32(len(p.code)))
+	}
+	p.code = slices.Clip(p.code)
+	return p, guards
 }
 
-// add appends the code of the next rule.
-func (p *program) add(code []uint32) {
-	p.code = append(p.code, code...)
-	p.starts = append(p.starts, uint32(len(p.code)))
+// mostUsed returns the conditions that are to be guards, the cheapest first.
+func mostUsed(conditions []condition, uses []int) (places []uint32) {
+	for place, n := range uses {
+		if n > 0 {
+			places = append(places, uint32(place))
+		}
+	}
+	slices.SortStableFunc(places, func(a, b uint32) int { return uses[b] - uses[a] })
+	places = places[:min(len(places), maxGuards)]
+	slices.SortStableFunc(places, func(a, b uint32) int { return effort(conditions[a]) - effort(conditions[b]) })
+	return places
 }
 
 // An interner finds equal conditions.
 type interner struct {
 	places     map[string]uint32 // by key
 	conditions []condition
-	uses       []int // by how many rules as one of the conditions that must all hold
 	key        []byte
 }
 
@@ -106,30 +126,9 @@ func (n *interner) place(c condition, key string) uint32 {
 		}
 		place = uint32(len(n.conditions))
 		n.places[key] = place
-		n.conditions, n.uses = append(n.conditions, c), append(n.uses, 0)
+		n.conditions = append(n.conditions, c)
 	}
 	return place
-}
-
-// order sorts the conditions of one rule. Last comes the one that the rule is looked up by, which is known to hold but
-// for collisions; before it what few rules say, which has to be fetched from memory.
-func (n *interner) order(code []uint32, clue int) {
-	last := ^uint32(0)
-	if clue >= 0 {
-		last = code[clue]
-	}
-	const few, fetching = 4, 10
-	weight := func(place uint32) int {
-		w := effort(n.conditions[place])
-		if n.uses[place] < few {
-			w += fetching
-		}
-		if place == last {
-			w += 1 << 20
-		}
-		return w
-	}
-	slices.SortStableFunc(code, func(a, b uint32) int { return weight(a) - weight(b) })
 }
 
 // appendKey appends what tells a single test from every other.
