@@ -408,8 +408,9 @@ func (a *Analysis) unmentioned(d *Document, in Inputs) {
 	for _, entity := range sortedKeys(in.Organisations) {
 		organisation := in.Organisations[entity]
 		u := Unmentioned{LegalEntity: entity, Of: organisation.Len()}
-		for code := range organisation.codes.all() {
-			if number, _, _ := organisation.Interval(code); !mentioned[entity][number] {
+		for place := range organisation.Len() {
+			code := organisation.branch(place).Code
+			if number, _ := organisation.number(code); !mentioned[entity][number] {
 				if u.Branches++; u.Branches <= 20 {
 					u.Examples = append(u.Examples, code)
 				}

@@ -148,7 +148,7 @@ func (c *attributeUnder) holds(q *Query) bool {
 	if !found || entity != c.entity {
 		return false
 	}
-	at, _, known := c.organisation.Interval(code)
+	at, known := c.organisation.number(code)
 	return known && c.lo <= at && at < c.hi
 }
 

@@ -3,12 +3,14 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
 	"testing"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/stretchr/testify/require"
 
 	"tellergate/internal/problem"
@@ -32,6 +34,9 @@ func wideInputs(t testing.TB) Inputs {
 	for i := 1; i < 200; i++ {
 		branches = append(branches, Branch{Code: strconv.Itoa(i), Parent: strconv.Itoa((i - 1) / 3)})
 	}
+	for i := range 6 { // longer than what a table of codes holds itself
+		branches = append(branches, Branch{Code: fmt.Sprintf("branch-office-%d", i), Parent: strconv.Itoa(i * i)})
+	}
 	organisation, err := NewOrganisation(branches)
 	require.NoError(t, err)
 	in.Organisations["9001"], in.Organisations["9002"] = organisation, organisation
@@ -48,11 +53,14 @@ func wideInputs(t testing.TB) Inputs {
 func (g generator) wideValue(attribute string) string {
 	switch attribute {
 	case "branch":
+		if g.IntN(20) == 0 {
+			return fmt.Sprintf("%d/branch-office-%d", 9001+g.IntN(2), g.IntN(6))
+		}
 		return fmt.Sprintf("%d/%d", 9001+g.IntN(2), g.IntN(200))
 	case "teller":
 		return fmt.Sprintf("%d/%04d", 9001+g.IntN(2), g.IntN(pick(g, 50, 7000)))
 	case "session":
-		return strconv.Itoa(g.IntN(30))
+		return fmt.Sprintf("%0*d", pick(g, 1, 16, 17), g.IntN(30))
 	}
 	return g.value(attribute)
 }
@@ -186,24 +194,77 @@ func TestIndexSurvivesCollisions(t *testing.T) {
 	inner := b.run([]uint32{1}, b.link(head, 0))
 	other := b.run([]uint32{2}, b.link(head, 0))
 	list := b.run([]uint32{3}, 0)
-	slots := b.enter([]entry{
-		{hash: 1 << 40, to: 4}, {hash: 1<<40 | 1<<41, to: 5}, // the same lower half
+	const high = 1 << 40 // hashes below and this one have the same home
+	entries := []entry{
+		{high, valueClue, 4}, {2 * high, valueClue, 5},
 		{7, valueClue, 6}, {7, listClue, list}, // one value, or two of the same hash
 		{8, branchClue, inner}, {8, branchClue, other}, {8, listClue, list}, // two branches of the same hash
 		{9, branchClue, inner}, {10, listClue, list}, // nothing but a run that is there
-	})
-	leads := map[uint64][][]uint32{}
-	for _, slot := range slots {
-		if slot == 0 {
-			continue
-		}
+		{7 + high, listClue, list}, {7 + 2*high, branchClue, inner},
+		{0, listClue, list}, {1 << 32, branchClue, inner}, // what looks like a free slot
+		{11, valueClue, 0}, {11, valueClue, 1}, {11, valueClue, 2}, {11, valueClue, 3}, {11, valueClue, 4}, // more than a line
+		{11, valueClue, 5}, {11, valueClue, 6}, {11, valueClue, 7}, {11, valueClue, 8}, {11, branchClue, other},
+	}
+	for i := range uint64(20) { // more than a bucket
+		entries = append(entries, entry{20 + i, listClue, head})
+	}
+	var a attributeIndex
+	b.enter(&a, nil, entries)
+	for hash, want := range map[uint64][]uint32{
+		high: {4}, 2 * high: {5}, 7: {3, 6}, 7 + high: {1, 0, 3}, 7 + 2*high: {1, 0, 3}, 8: {3, 1, 0, 2, 0}, 9: {1, 0}, 10: {3},
+		11: {0, 1, 2, 3, 4, 5, 6, 7, 8, 2, 0}, 12: nil, 0: {1, 0, 3}, 1 << 32: {1, 0, 3}, 3 << 32: {1, 0, 3}, 20: {0}, 39: {0}, 40: nil,
+	} {
 		var ranks []uint32
 		s := search{index: &b.index, gather: &ranks}
-		s.follow(uint32(slot) - 1)
-		leads[slot>>32] = append(leads[slot>>32], ranks)
+		l := lookup{attribute: &a, hash: hash, line: a.lines.home(hash)}
+		l.word = a.lines.words[l.line]
+		s.values([]lookup{l})
+		slices.Sort(ranks)
+		slices.Sort(want)
+		require.Equal(t, want, ranks, "%x", hash)
 	}
-	slices.SortFunc(leads[0], slices.Compare[[]uint32])
-	require.Equal(t, map[uint64][][]uint32{0: {{4}, {5}}, 7: {{6, 3}}, 8: {{3, 1, 0, 2, 0}}, 9: {{1, 0}}, 10: {{3}}}, leads)
+}
+
+func TestTablesHoldWhatWasEntered(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 2, 7, 100, 3_000, 100_000} {
+		hashes, strangers := make([]uint64, n), 0
+		for i := range hashes {
+			hashes[i] = xxhash.Sum64String(strconv.Itoa(i))
+		}
+		slices.Sort(hashes)
+		lines, slots := newLineTable(hashes), newSlotTable(n)
+		require.LessOrEqual(t, len(lines.words)/lineWords, n*5/4+1+n/4)
+		for i, hash := range hashes {
+			slots.add(hash, uint32(i)+1)
+		}
+		for i, hash := range hashes {
+			require.Equal(t, hash, lines.words[lines.home(hash)])
+			require.Contains(t, slots.leadsTo(hash), uint32(i)+1)
+			strangers += len(slots.leadsTo(hash + 1))
+		}
+		require.Less(t, strangers, 3)
+	}
+	// Hashes that differ in nothing but what a slot does not keep, more than fill a bucket.
+	slots := newSlotTable(3 * lineWords)
+	for i := range uint32(3 * lineWords) {
+		slots.add(uint64(i)<<58, i+1)
+	}
+	require.Len(t, slots.leadsTo(0), 3*lineWords, "all of them are neighbours")
+	require.Empty(t, slots.leadsTo(1))
+}
+
+// leadsTo returns what a hash may lead to.
+func (t slotTable) leadsTo(hash uint64) (to []uint32) {
+	for at := t.home(hash); ; at = t.next(at) {
+		matches, more := t.bucket(at, hash)
+		for ; matches != 0; matches &= matches - 1 {
+			to = append(to, t.to(at+bits.TrailingZeros8(matches)))
+		}
+		if !more {
+			return to
+		}
+	}
 }
 
 func TestTooManyRulesWithoutAClue(t *testing.T) {

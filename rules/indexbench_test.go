@@ -106,6 +106,36 @@ func BenchmarkDecideAtScale(b *testing.B) {
 	}
 }
 
+// BenchmarkDecideRatio tells what a decision takes with 100,000 rules in proportion to ten, both with a list of a million
+// values, in one run that turns from one to the other all the time.
+func BenchmarkDecideRatio(b *testing.B) {
+	queries, in := bankQueries(), bankInputs(b, 1_000_000)
+	few := compiled(b, counter(bankRules(10)...), in).Service(0)
+	many := compiled(b, counter(bankRules(100_000)...), in).Service(0)
+	const turns = 16
+	var up Availability = down{}
+	decide := func(service *CompiledService) time.Duration {
+		begun := time.Now()
+		for i := range turns * len(queries) {
+			if service.Decide(&queries[i&1023], Standing{Keyed: true}, up).Reason != ByRule {
+				b.Fatal("no rule decided")
+			}
+		}
+		return time.Since(begun)
+	}
+	var ofFew, ofMany time.Duration
+	n := 0
+	for b.Loop() {
+		ofFew += decide(few)
+		ofMany += decide(many)
+		n += turns * len(queries)
+	}
+	b.ReportMetric(float64(ofFew)/float64(n), "ns/10-rules")
+	b.ReportMetric(float64(ofMany)/float64(n), "ns/100000-rules")
+	b.ReportMetric(float64(ofMany)/float64(ofFew), "ratio")
+	b.ReportMetric(0, "ns/op")
+}
+
 // BenchmarkDecideScanned tells what a rule costs that nothing can look up.
 func BenchmarkDecideScanned(b *testing.B) {
 	for _, n := range []int{0, 10, 100, 1000} {

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -15,24 +16,18 @@ type indexBuilder struct {
 	bare   map[uint32]uint32 // runs without candidates, by where they lead on
 }
 
-// lineWords is how many words a line of the processor's cache holds.
-const lineWords = 8
-
-// run appends the run of some rules and returns where it begins. One that fits in a line of the cache lies in one.
+// run appends the run of some rules and returns where it begins.
 func (b *indexBuilder) run(ranks []uint32, next uint32) uint32 {
-	words := b.index.words
-	if size := 1 + len(ranks); size <= lineWords {
-		for len(words)%lineWords+size > lineWords {
-			words = append(words, 0)
-		}
-	}
-	at := uint32(len(words))
-	words = append(words, uint64(next)<<32|uint64(len(ranks)))
+	at := uint32(len(b.index.words))
+	b.index.words = append(b.index.words, uint64(next)<<32|uint64(len(ranks)))
 	for _, rank := range ranks {
-		words = append(words, uint64(rank)<<32|uint64(b.guards[rank]))
+		b.index.words = append(b.index.words, b.candidate(rank))
 	}
-	b.index.words = words
 	return at
+}
+
+func (b *indexBuilder) candidate(rank uint32) uint64 {
+	return uint64(rank)<<32 | uint64(b.guards[rank])
 }
 
 // link returns where a link stands, plus one.
@@ -55,9 +50,10 @@ type entry struct {
 }
 
 // attribute enters the clues of one attribute.
-func (b *indexBuilder) attribute(clues []clue) (tables []valueTable) {
+func (b *indexBuilder) attribute(a *attributeIndex, clues []clue) {
 	var entries []entry
 	var lists []clue
+	named := make(map[uint64]string)
 	organisations := make(map[string][]clue)
 	for _, clue := range clues {
 		switch clue.kind {
@@ -65,6 +61,11 @@ func (b *indexBuilder) attribute(clues []clue) (tables []valueTable) {
 			hash := xxhash.Sum64String(clue.name)
 			for _, rank := range b.ranks[clue] {
 				entries = append(entries, entry{hash, valueClue, rank})
+			}
+			if _, taken := named[hash]; taken {
+				named[hash] = "" // two values of one hash: neither is known by it
+			} else {
+				named[hash] = clue.name
 			}
 		case listClue:
 			lists = append(lists, clue)
@@ -76,8 +77,21 @@ func (b *indexBuilder) attribute(clues []clue) (tables []valueTable) {
 	slices.SortStableFunc(lists, func(x, y clue) int { return cmp.Compare(b.lists[y].list.Len(), b.lists[x].list.Len()) })
 	for _, clue := range lists {
 		list, run := b.lists[clue].list, b.run(b.ranks[clue], 0)
-		if list.Len() > probedFrom && len(tables) < probedLists {
-			tables = append(tables, valueTable{slots: list.set.slots, run: run + 1})
+		large := list.Len() > probedFrom && len(a.tables) < probedLists
+		if large {
+			a.tables = append(a.tables, valueTable{slots: list.set.slots, run: run + 1})
+			for hash := range named { // what has a line is not looked up in the list
+				if list.set.mayHold(hash) {
+					entries = append(entries, entry{hash, listClue, run})
+				}
+			}
+		}
+		for hash, name := range named {
+			if name != "" && list.set.mayHold(hash) && !list.Contains(name) {
+				named[hash] = "" // another value of the list has this hash
+			}
+		}
+		if large {
 			continue
 		}
 		entries = slices.Grow(entries, list.Len())
@@ -86,60 +100,88 @@ func (b *indexBuilder) attribute(clues []clue) (tables []valueTable) {
 		}
 	}
 	for _, entity := range sortedKeys(organisations) {
-		entries = b.organisation(organisations[entity], entries)
+		entries = b.organisation(organisations[entity], named, entries)
 	}
-	if len(entries) > 0 {
-		tables = append(tables, valueTable{slots: b.enter(entries)})
-	}
-	return tables
+	b.enter(a, named, entries)
 }
 
-// enter writes the run of each value and returns the table that leads there. Values that only lists and branches name
-// share a run with all that the same ones name.
-func (b *indexBuilder) enter(entries []entry) (slots []uint64) {
+// A group is the entries of one hash.
+type group struct {
+	hash  uint64
+	ranks []entry // of the rules that name the value by itself
+	runs  []entry // of the lists and branches
+}
+
+// groups yields the groups of entries that are sorted.
+func groups(entries []entry) iter.Seq[group] {
+	return func(yield func(group) bool) {
+		for len(entries) > 0 {
+			ranks, n := 0, 0
+			for n < len(entries) && entries[n].hash == entries[0].hash {
+				if entries[n].kind == valueClue {
+					ranks++
+				}
+				n++
+			}
+			if !yield(group{entries[0].hash, entries[:ranks], entries[ranks:n]}) {
+				return
+			}
+			entries = entries[n:]
+		}
+	}
+}
+
+// enter enters values into the lines of an attribute or into a table. values are those that rules name, by hash; one that
+// is empty is not known by its hash alone.
+func (b *indexBuilder) enter(a *attributeIndex, values map[uint64]string, entries []entry) {
 	slices.SortFunc(entries, func(a, b entry) int {
 		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.kind, b.kind), cmp.Compare(a.to, b.to))
 	})
-	values := 0
-	for i := range entries {
-		if i == 0 || entries[i].hash != entries[i-1].hash {
-			values++
+	var named []uint64
+	others := 0
+	for g := range groups(entries) {
+		if len(g.ranks) > 0 {
+			named = append(named, g.hash)
+		} else {
+			others++
 		}
 	}
-	slots = make([]uint64, values+values/2+1)
-	var ranks []uint32
-	for len(entries) > 0 {
-		n := 0
-		for n < len(entries) && entries[n].hash == entries[0].hash {
-			n++
+	a.lines = newLineTable(named)
+	slots := newSlotTable(others)
+	for g := range groups(entries) {
+		if len(g.ranks) > 0 {
+			at := a.lines.home(g.hash)
+			b.fill(a.lines.words[at:at+lineWords], values[g.hash], g)
+		} else {
+			slots.add(g.hash, b.shared(g.runs)+1)
 		}
-		ranks = ranks[:0]
-		var runs []entry
-		for i, e := range entries[:n] {
-			if e.kind != valueClue {
-				runs = entries[i:n]
-				break
-			}
-			ranks = append(ranks, e.to)
-		}
-		i := homeSlot(entries[0].hash, len(slots))
-		for slots[i] != 0 {
-			if i++; i == len(slots) {
-				i = 0
-			}
-		}
-		slots[i] = uint64(uint32(entries[0].hash))<<32 | uint64(b.value(ranks, runs)+1)
-		entries = entries[n:]
 	}
-	return slots
+	if others > 0 {
+		a.tables = append(a.tables, valueTable{slots: slots})
+	}
 }
 
-// value returns the run of a value that rules name by itself and that is in lists and branches with runs of their own.
-func (b *indexBuilder) value(ranks []uint32, runs []entry) uint32 {
-	if len(ranks) == 0 && len(runs) == 1 {
-		return runs[0].to
+// fill writes the line of a value after its hash. Candidates that do not fit are where it leads on to.
+func (b *indexBuilder) fill(line []uint64, value string, g group) {
+	next := b.leads(g.runs)
+	inLine := min(len(g.ranks), lineWords-lineCandidates)
+	if inLine < len(g.ranks) {
+		more := make([]uint32, 0, len(g.ranks)-inLine)
+		for _, e := range g.ranks[inLine:] {
+			more = append(more, e.to)
+		}
+		next = b.link(b.run(more, 0), next)
 	}
-	next := uint32(0)
+	var length uint8
+	line[lineValue], line[lineValue+1], length = shortValue(value)
+	line[lineHead] = uint64(next)<<32 | uint64(length)<<candidateBits | uint64(inLine)
+	for i, e := range g.ranks[:inLine] {
+		line[lineCandidates+i] = b.candidate(e.to)
+	}
+}
+
+// leads returns links to the runs of all lists and branches that a value is in.
+func (b *indexBuilder) leads(runs []entry) (next uint32) {
 	for _, e := range slices.Backward(runs) {
 		if next == 0 {
 			next = b.link(e.to, b.beyond(e.to))
@@ -147,9 +189,15 @@ func (b *indexBuilder) value(ranks []uint32, runs []entry) uint32 {
 			next = b.chain(e.to, next)
 		}
 	}
-	if len(ranks) > 0 {
-		return b.run(ranks, next)
+	return next
+}
+
+// shared returns the one run that all values have that are in the same lists and branches.
+func (b *indexBuilder) shared(runs []entry) uint32 {
+	if len(runs) == 1 {
+		return runs[0].to
 	}
+	next := b.leads(runs)
 	run, found := b.bare[next]
 	if !found {
 		run = b.run(nil, next)
@@ -176,7 +224,8 @@ func (b *indexBuilder) chain(run, next uint32) uint32 {
 
 // organisation enters every branch of one organisation that is, or is beneath, one of those that rules name. The run of
 // a named branch leads on to those of the named ones around it.
-func (b *indexBuilder) organisation(named []clue, entries []entry) []entry {
+// values are those that rules name, as in enter.
+func (b *indexBuilder) organisation(named []clue, values map[uint64]string, entries []entry) []entry {
 	slices.SortFunc(named, func(x, y clue) int { return cmp.Compare(b.branches[x].lo, b.branches[y].lo) })
 	first := b.branches[named[0]]
 	organisation := first.organisation
@@ -199,10 +248,15 @@ func (b *indexBuilder) organisation(named []clue, entries []entry) []entry {
 		around[number] = nearest.run
 	}
 	var value []byte
-	for code := range organisation.codes.all() {
-		if number, _, _ := organisation.Interval(code); around[number] != 0 {
+	for number := range around {
+		if around[number] != 0 {
+			code := organisation.branch(int(organisation.numbered[number].place)).Code
 			value = append(append(append(value[:0], first.entity...), '/'), code...)
-			entries = append(entries, entry{xxhash.Sum64(value), branchClue, around[number] - 1})
+			hash := xxhash.Sum64(value)
+			entries = append(entries, entry{hash, branchClue, around[number] - 1})
+			if name, found := values[hash]; found && name != string(value) {
+				values[hash] = ""
+			}
 		}
 	}
 	return entries

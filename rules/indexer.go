@@ -222,7 +222,7 @@ func (x *indexer) finish(schema *Schema) ruleIndex {
 		}
 		slices.SortFunc(clues, func(a, b clue) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name)) })
 		a := attributeIndex{attributeRef: attributeRef{index: i, name: schema.Attribute(i).Name}}
-		a.tables = b.attribute(clues)
+		b.attribute(&a, clues)
 		b.index.attributes = append(b.index.attributes, a)
 	}
 	b.index.words, b.index.links = slices.Clip(b.index.words), slices.Clip(b.index.links)

@@ -21,10 +21,16 @@ type Branch struct {
 //
 // Branches are numbered in pre-order, so that a branch and everything beneath it are one interval of numbers.
 type Organisation struct {
-	codes     valueSet
-	intervals []interval // by slot of codes
-	text      string     // code, parent and name of every branch, one after the other, in ascending order of code
-	ends      []uint32   // where each of these three ends in text
+	codes    codeTable
+	numbered []numberedBranch
+	text     string   // code, parent and name of every branch, one after the other, in ascending order of code
+	ends     []uint32 // where each of these three ends in text
+}
+
+// A numberedBranch is what is known of a branch by its number.
+type numberedBranch struct {
+	hi    uint32 // as in interval
+	place uint32 // in ascending order of code
 }
 
 // An interval is half open: lo is the number of a branch, hi the first number that is not beneath it.
@@ -42,7 +48,7 @@ func NewOrganisation(branches []Branch) (*Organisation, error) {
 }
 
 // Len returns the number of branches.
-func (o *Organisation) Len() int { return o.codes.n }
+func (o *Organisation) Len() int { return len(o.numbered) }
 
 // branch returns branch i in ascending order of code; its texts are views of the organisation's memory.
 func (o *Organisation) branch(i int) Branch {
@@ -64,7 +70,15 @@ func (o *Organisation) Branches() []Branch {
 }
 
 // Contains reports whether the organisation has a branch with this code.
-func (o *Organisation) Contains(code string) bool { return o.codes.find(code) >= 0 }
+func (o *Organisation) Contains(code string) bool {
+	_, known := o.number(code)
+	return known
+}
+
+// number returns the number of a branch.
+func (o *Organisation) number(code string) (number uint32, known bool) {
+	return o.codes.find(code, func(number uint32) bool { return o.branch(int(o.numbered[number].place)).Code == code })
+}
 
 // Under reports whether code is ancestor or lies beneath it. Unknown codes are under nothing. It allocates nothing, and
 // its cost grows neither with the number of branches nor with the depth of the tree.
@@ -73,7 +87,7 @@ func (o *Organisation) Under(code, ancestor string) bool {
 	if !ok {
 		return false
 	}
-	at, _, ok := o.Interval(code)
+	at, ok := o.number(code)
 	return ok && lo <= at && at < hi
 }
 
@@ -82,12 +96,10 @@ func (o *Organisation) Under(code, ancestor string) bool {
 // under the ancestor exactly if its own lo lies in the ancestor's interval. ok is false for unknown codes. The numbers
 // mean nothing in another Organisation. It allocates nothing.
 func (o *Organisation) Interval(code string) (lo, hi uint32, ok bool) {
-	slot := o.codes.find(code)
-	if slot < 0 {
-		return 0, 0, false
+	if lo, ok = o.number(code); ok {
+		hi = o.numbered[lo].hi
 	}
-	in := o.intervals[slot]
-	return in.lo, in.hi, true
+	return lo, hi, ok
 }
 
 // An organisationDraft gathers branches before they are known to be a tree.
@@ -258,23 +270,19 @@ func (d *organisationDraft) build(parents []int32) *Organisation {
 	slices.SortFunc(order, func(a, b int32) int { return cmp.Compare(d.branches[a].Code, d.branches[b].Code) })
 
 	intervals := numbered(parents, order)
-	codes := newSetBuilder(0)
 	ends := make([]uint32, 0, 3*len(order))
 	var text strings.Builder
-	for _, i := range order {
-		b := d.branches[i]
-		codes.add(b.Code)
+	o := &Organisation{codes: newCodeTable(len(order)), numbered: make([]numberedBranch, len(order))}
+	for place, i := range order {
+		b, in := d.branches[i], intervals[i]
+		o.codes.add(b.Code, in.lo)
+		o.numbered[in.lo] = numberedBranch{hi: in.hi, place: uint32(place)}
 		for _, s := range [...]string{b.Code, b.Parent, b.Name} {
 			text.WriteString(s)
 			ends = append(ends, uint32(text.Len()))
 		}
 	}
-	o := &Organisation{text: strings.Clone(text.String()), ends: ends}
-	o.codes, _ = codes.finish()
-	o.intervals = make([]interval, len(o.codes.slots))
-	for _, i := range order {
-		o.intervals[o.codes.find(d.branches[i].Code)] = intervals[i]
-	}
+	o.text, o.ends = strings.Clone(text.String()), ends
 	return o
 }
 

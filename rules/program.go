@@ -18,16 +18,21 @@ type program struct {
 	conditions []condition
 	code       []uint32 // places in conditions
 	starts     []uint32 // where each rule's begin in code, by rank; one more at the end
+	lookedUp   []uint32 // the condition that each rule is looked up by, which is not in code, plus one; 0: none
 }
 
-// holds tries what a rule demands besides its guards.
-func (p *program) holds(rank uint32, q *Query) bool {
+// holds tries what a rule demands besides its guards; sure tells that it need not try what the rule is looked up by.
+func (p *program) holds(rank uint32, q *Query, sure bool) bool {
 	for _, c := range p.code[p.starts[rank]:p.starts[rank+1]] {
 		if !p.conditions[c].holds(q) {
 			return false
 		}
 	}
-	return true
+	if sure {
+		return true
+	}
+	c := p.lookedUp[rank]
+	return c == 0 || p.conditions[c-1].holds(q)
 }
 
 // newProgram takes the conditions of each rule, by rank, as places in conditions. clues says which of them the rule is
@@ -48,6 +53,7 @@ func newProgram(conditions []condition, codes [][]uint32, clues []int) (p progra
 	}
 	p.conditions = conditions
 	p.starts = make([]uint32, 1, len(codes)+1)
+	p.lookedUp = make([]uint32, len(codes))
 	guards = make([]uint32, len(codes))
 	for rank, code := range codes {
 		from := len(p.code)
@@ -62,7 +68,7 @@ func newProgram(conditions []condition, codes [][]uint32, clues []int) (p progra
 		slices.SortStableFunc(rest, func(a, b uint32) int { return effort(conditions[a]) - effort(conditions[b]) })
 		p.code = p.code[:from+len(slices.Compact(rest))]
 		if clues[rank] >= 0 {
-			p.code = append(p.code, code[clues[rank]])
+			p.lookedUp[rank] = code[clues[rank]] + 1
 		}
 		p.starts = append(p.starts, uint32(len(p.code)))
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"iter"
-	"math"
 	"math/bits"
 	"slices"
 
@@ -17,10 +16,8 @@ type valueSet struct {
 	n int
 	// text holds the values in ascending order, each preceded by its length as an unsigned varint.
 	text string
-	// slots is an open-addressing table at 2/3 load, probed linearly. A slot is 0 if it is free; otherwise its upper half
-	// is the lower half of the value's hash, so that a miss rarely looks at text, and its lower half is the value's offset
-	// in text plus one.
-	slots []uint64
+	// slots leads from the hash of a value to its offset in text plus one.
+	slots slotTable
 }
 
 // find returns the slot of value, or -1. It allocates nothing.
@@ -29,38 +26,32 @@ func (s *valueSet) find(value string) int {
 		return -1
 	}
 	hash := xxhash.Sum64String(value)
-	for i := homeSlot(hash, len(s.slots)); ; i++ {
-		if i == len(s.slots) {
-			i = 0
+	for at := s.slots.home(hash); ; at = s.slots.next(at) {
+		matches, more := s.slots.bucket(at, hash)
+		for ; matches != 0; matches &= matches - 1 {
+			i := at + bits.TrailingZeros8(matches)
+			if found, _ := s.at(int(s.slots.to(i)) - 1); found == value {
+				return i
+			}
 		}
-		slot := s.slots[i]
-		if slot == 0 {
+		if !more {
 			return -1
-		}
-		if uint32(slot>>32) != uint32(hash) {
-			continue
-		}
-		if found, _ := s.at(int(uint32(slot)) - 1); found == value {
-			return i
 		}
 	}
 }
 
-// mayHold reports whether a value with this hash may be in the set; a set without it answers true once in four billion
+// mayHold reports whether a value with this hash may be in the set; a set without it answers true once in a billion
 // times. It does not look at the values.
 func (s *valueSet) mayHold(hash uint64) bool {
 	if s.n == 0 {
 		return false
 	}
-	for i := homeSlot(hash, len(s.slots)); s.slots[i] != 0; {
-		if uint32(s.slots[i]>>32) == uint32(hash) {
-			return true
-		}
-		if i++; i == len(s.slots) {
-			i = 0
+	for at := s.slots.home(hash); ; at = s.slots.next(at) {
+		matches, more := s.slots.bucket(at, hash)
+		if matches != 0 || !more {
+			return matches != 0
 		}
 	}
-	return false
 }
 
 // at returns the value at an offset of text and the offset of the next one.
@@ -90,12 +81,6 @@ func (s *valueSet) all() iter.Seq[string] {
 	}
 }
 
-// homeSlot maps the hash evenly onto n slots by its upper bits.
-func homeSlot(hash uint64, n int) int {
-	home, _ := bits.Mul64(hash, uint64(n))
-	return int(home)
-}
-
 // A setBuilder gathers the values of a valueSet in any order. It too keeps no pointer per value.
 type setBuilder struct {
 	text    []byte   // as valueSet.text, in the order of arrival
@@ -111,8 +96,8 @@ func newSetBuilder(size int) *setBuilder {
 
 // add copies value into the set.
 func (b *setBuilder) add(value string) {
-	if uint64(len(b.text))+uint64(len(value)) > math.MaxUint32-16 {
-		panic(fmt.Sprintf("BUG: a set of more than %d bytes; parsing has to refuse it", uint32(math.MaxUint32)))
+	if uint64(len(b.text))+uint64(len(value)) > passedOn-16 {
+		panic(fmt.Sprintf("BUG: a set of more than %d bytes; parsing has to refuse it", passedOn))
 	}
 	if len(b.starts) > 0 && string(b.last) >= value {
 		b.ordered = false
@@ -149,21 +134,10 @@ func (b *setBuilder) finish() (set valueSet, duplicates int) {
 	if !b.ordered {
 		duplicates = b.sort()
 	}
-	set = valueSet{
-		n:     len(b.starts),
-		text:  string(b.text),
-		slots: make([]uint64, len(b.starts)+len(b.starts)/2+1),
-	}
+	set = valueSet{n: len(b.starts), text: string(b.text), slots: newSlotTable(len(b.starts))}
 	for _, start := range b.starts {
 		value, _ := b.at(start)
-		hash := xxhash.Sum64(value)
-		i := homeSlot(hash, len(set.slots))
-		for set.slots[i] != 0 {
-			if i++; i == len(set.slots) {
-				i = 0
-			}
-		}
-		set.slots[i] = uint64(uint32(hash))<<32 | uint64(start+1)
+		set.slots.add(xxhash.Sum64(value), start+1)
 	}
 	return set, duplicates
 }
