@@ -60,8 +60,9 @@ doctor: ## say what of the tests' needs this machine has
 	@for p in etcd ip unshare curl; do command -v $$p >/dev/null && echo "ok       $$p" || echo "missing  $$p: make deps"; done
 	@for p in kube-apiserver kube-controller-manager; do \
 		[ -x $(KUBE)/$$p ] && echo "ok       $$p $(KUBE_VERSION)" || echo "missing  $$p $(KUBE_VERSION): make kube"; done
-	@unshare $$([ $$(id -u) -eq 0 ] || echo -r) -n ip link set lo up 2>/dev/null && echo "ok       network namespaces" \
-		|| echo "missing  network namespaces: run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone)"
+	@why=$$(unshare $$([ $$(id -u) -eq 0 ] || echo -r) -nm ip link set lo up 2>&1) \
+		&& echo "ok       network and mount namespaces$$([ $$(id -u) -eq 0 ] || echo ', without root')" \
+		|| echo "missing  network and mount namespaces ($$why): run as root, or allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
 
 .PHONY: test
 test: deps kube ## run every test with the race detector, shuffled; the data plane's again as it is shipped

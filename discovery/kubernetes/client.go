@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/transport"
 	"k8s.io/klog/v2"
 )
 
@@ -47,11 +48,16 @@ func newClient(kubeconfig, userAgent string) (*client, error) {
 		return nil, err
 	}
 	config.UserAgent = userAgent
+	if file := config.BearerTokenFile; file != "" {
+		// client-go alone reads the file once a minute; a token that was rejected is worth another look at once.
+		config.BearerToken, config.BearerTokenFile = "", ""
+		config.Wrap(transport.ResettableTokenSourceWrapTransport(transport.NewCachedFileTokenSource(file)))
+	}
 	config.QPS = -1 // the gate and the pauses of followers bound what is asked
 	config.WarningHandler = rest.NoWarnings{}
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	transport, err := rest.HTTPClientFor(config)
+	way, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("the credentials for the API server cannot be used: %w", err)
 	}
@@ -67,7 +73,7 @@ func newClient(kubeconfig, userAgent string) (*client, error) {
 	group := func(path string, version schema.GroupVersion) (rest.Interface, error) {
 		of := rest.CopyConfig(config)
 		of.APIPath, of.GroupVersion = path, &version
-		return rest.RESTClientForConfigAndClient(of, transport)
+		return rest.RESTClientForConfigAndClient(of, way)
 	}
 	if c.slices, err = group("/apis", discoveryv1.SchemeGroupVersion); err != nil {
 		return nil, err
@@ -75,7 +81,7 @@ func newClient(kubeconfig, userAgent string) (*client, error) {
 	if c.core, err = group("/api", corev1.SchemeGroupVersion); err != nil {
 		return nil, err
 	}
-	if c.pods, err = metadata.NewForConfigAndClient(config, transport); err != nil {
+	if c.pods, err = metadata.NewForConfigAndClient(config, way); err != nil {
 		return nil, err
 	}
 	return c, nil

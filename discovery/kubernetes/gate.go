@@ -10,14 +10,18 @@ import (
 // probeEvery is how often an API server that cannot be reached is tried, by one follower for all of them.
 const probeEvery = 250 * time.Millisecond
 
+// warming is how long an API server that has just come back may refuse what it will allow once it has read all it needs.
+const warming = 5 * time.Second
+
 // A gate keeps hundreds of followers from knocking at an API server that is away: while it is closed, one at a time
 // passes. It opens with the first success of anybody. It is safe for concurrent use; create it with newGate.
 type gate struct {
-	notify func(reachable bool, err error) // called without the lock held, on each change
+	notify  func(reachable bool, err error) // called without the lock held, on each change
+	warming time.Duration
 
 	mu      sync.Mutex
+	refuses time.Time     // since when it has answered, if only to refuse, though the gate is closed; guarded by mu
 	closed  bool          // guarded by mu
-	since   time.Time     // when it was closed; guarded by mu
 	probing bool          // somebody has passed the closed gate and not come back; guarded by mu
 	next    time.Time     // when the next one may pass; guarded by mu
 	changed chan struct{} // closed and replaced when somebody should look again; guarded by mu
@@ -25,7 +29,7 @@ type gate struct {
 }
 
 func newGate(notify func(reachable bool, err error)) *gate {
-	return &gate{notify: notify, changed: make(chan struct{}), opened: make(chan struct{})}
+	return &gate{notify: notify, warming: warming, changed: make(chan struct{}), opened: make(chan struct{})}
 }
 
 // enter waits until the caller may ask the API server, and returns ctx's error if that ends first. Whoever enters
@@ -66,10 +70,7 @@ func (g *gate) succeeded() {
 	g.mu.Lock()
 	was := g.closed
 	if was {
-		g.closed, g.probing, g.since = false, false, time.Time{}
-		close(g.changed)
-		close(g.opened)
-		g.changed, g.opened = make(chan struct{}), make(chan struct{})
+		g.open()
 	}
 	g.mu.Unlock()
 	if was {
@@ -77,22 +78,38 @@ func (g *gate) succeeded() {
 	}
 }
 
-// failed closes the gate if the API server could not be reached. away tells whether the gate is closed now, so that the
-// caller waits at it rather than by itself.
+// open lets everybody pass. g.mu is held.
+func (g *gate) open() {
+	g.closed, g.probing, g.refuses = false, false, time.Time{}
+	close(g.changed)
+	close(g.opened)
+	g.changed, g.opened = make(chan struct{}), make(chan struct{})
+}
+
+// failed closes the gate if the API server could not be reached, and opens it if the API server has come back to refuse:
+// then everybody learns, and says, what is refused. away tells whether the gate is closed now, so that the caller waits at
+// it rather than by itself.
 func (g *gate) failed(err error) (away bool) {
+	now := time.Now()
 	g.mu.Lock()
 	was := g.closed
-	if !was && transportFault(err) {
-		g.closed, g.since = true, time.Now()
+	switch {
+	case transportFault(err):
+		g.refuses = time.Time{}
+		g.closed = true
+	case was && g.refuses.IsZero():
+		g.refuses = now
+	case was && now.Sub(g.refuses) >= g.warming:
+		g.open()
 	}
 	if away = g.closed; away {
-		g.probing, g.next = false, time.Now().Add(probeEvery)
+		g.probing, g.next = false, now.Add(probeEvery)
 		close(g.changed)
 		g.changed = make(chan struct{})
 	}
 	g.mu.Unlock()
-	if away && !was {
-		g.notify(false, err)
+	if away != was {
+		g.notify(!away, err)
 	}
 	return away
 }

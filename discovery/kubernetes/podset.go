@@ -137,6 +137,7 @@ func (s *Source) consider(p *podSet, why cause, now time.Time) {
 	for _, c := range p.from.slices {
 		all = append(all, c.slices...)
 	}
+	s.counts.Joins++
 	next, portless := endpointsOf(all, p.port, admit)
 	p.portless = portless
 	was := p.handle.Load()

@@ -38,6 +38,14 @@ type fakeServer struct {
 	lists   map[key]int
 	watches map[*watch.FakeWatcher]key
 	starts  int
+	history []happened
+}
+
+// A happened is a change that watches from an older version are told.
+type happened struct {
+	version int
+	selects string
+	tell    func(*watch.FakeWatcher)
 }
 
 func newFakeServer() *fakeServer {
@@ -95,7 +103,7 @@ func sorted(objects map[string]runtime.Object) (names []string) {
 	return names
 }
 
-func (f *fakeServer) watch(ctx context.Context, k key, _ metav1.ListOptions) (watch.Interface, error) {
+func (f *fakeServer) watch(ctx context.Context, k key, o metav1.ListOptions) (watch.Interface, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fault != nil {
@@ -104,6 +112,13 @@ func (f *fakeServer) watch(ctx context.Context, k key, _ metav1.ListOptions) (wa
 	w := watch.NewFakeWithChanSize(100, false)
 	f.watches[w] = k
 	f.starts++
+	from := 0
+	_, _ = fmt.Sscan(o.ResourceVersion, &from)
+	for _, h := range f.history {
+		if h.version > from && h.selects == k.selects {
+			h.tell(w)
+		}
+	}
 	return w, nil
 }
 
@@ -124,9 +139,11 @@ func (f *fakeServer) set(name, service string, hosts ...int) {
 }
 
 func (f *fakeServer) label(uid string, carries bool) {
-	p := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: "pod-" + uid, UID: types.UID(uid), ResourceVersion: "1"}}
+	p := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: "pod-" + uid, UID: types.UID(uid)}}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.version++
+	p.ResourceVersion = fmt.Sprint(f.version)
 	delete(f.objects, p.Name)
 	if carries {
 		f.objects[p.Name] = p
@@ -141,6 +158,7 @@ func (f *fakeServer) label(uid string, carries bool) {
 }
 
 func (f *fakeServer) tell(selects string, what func(*watch.FakeWatcher)) {
+	f.history = append(f.history, happened{f.version, selects, what})
 	for w, k := range f.watches {
 		if k.selects == selects && !w.IsStopped() {
 			what(w)
@@ -151,7 +169,9 @@ func (f *fakeServer) tell(selects string, what func(*watch.FakeWatcher)) {
 func (f *fakeServer) remove(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := f.objects[name].(*discoveryv1.EndpointSlice)
+	f.version++
+	s := f.objects[name].(*discoveryv1.EndpointSlice).DeepCopy()
+	s.ResourceVersion = fmt.Sprint(f.version)
 	delete(f.objects, name)
 	f.tell(s.Labels[discoveryv1.LabelServiceName], func(w *watch.FakeWatcher) { w.Delete(s) })
 }
@@ -269,6 +289,7 @@ func TestSourceFollows(t *testing.T) {
 	_, sets := r.lease(reference("counter"), reference("loan"), reference("counter"))
 	require.Same(t, sets[0], sets[2], "equal references share a pod set")
 	r.holds(sets[0], 1, 2)
+	r.holds(sets[1], 9)
 	loan := sets[1].Load()
 	for n := 3; n < 20; n++ {
 		server.set("s3", "counter", n)
@@ -281,6 +302,45 @@ func TestSourceFollows(t *testing.T) {
 	require.Equal(t, show(loan), show(sets[1].Load()))
 	require.Zero(t, r.Status().Held, "a change is believed at once")
 	require.Empty(t, r.Status().Missing)
+}
+
+// TestChangeRebuildsItsOwnPodSets: a removal joins the slices of the pod sets that use its service once, and looks at no
+// other; an addition does so once more when it is due.
+func TestChangeRebuildsItsOwnPodSets(t *testing.T) {
+	server := newFakeServer()
+	server.set("s0", "counter", 1)
+	var refs []Reference
+	for i := 1; i < 8; i++ {
+		server.set(fmt.Sprint("s", i), fmt.Sprint("other-", i), 10+i)
+		refs = append(refs, reference(fmt.Sprint("other-", i)))
+	}
+	r := run(t, server, Options{})
+	_, others := r.lease(refs...)
+	numbered := reference("counter")
+	numbered.Port = "8080"
+	_, sets := r.lease(reference("counter"), numbered)
+	for i, p := range others {
+		r.holds(p, 11+i)
+	}
+	r.holds(sets[1], 1)
+	var kept []*discovery.EndpointSet
+	for _, p := range others {
+		kept = append(kept, p.Load())
+	}
+	before := r.Status()
+	const changes = 10
+	for n := range changes {
+		server.set("s0", "counter", 100+n) // the former one is removed
+		r.holds(sets[0], 100+n)
+		r.holds(sets[1], 100+n)
+	}
+	after := r.Status()
+	require.EqualValues(t, changes, after.Events-before.Events)
+	require.EqualValues(t, 2*changes, after.Joins-before.Joins)
+	require.EqualValues(t, 2*changes, after.Changes-before.Changes)
+	for i, p := range others {
+		require.Same(t, kept[i], p.Load())
+	}
 }
 
 func TestLeases(t *testing.T) {
@@ -389,6 +449,28 @@ func TestFailedAndPartialReadsChangeNothing(t *testing.T) {
 	}
 	require.True(t, r.told("deploy/kubernetes/rbac.yaml"))
 	require.True(t, r.told("they may have expired"))
+}
+
+// TestRefusalsAfterAnOutage: an API server that comes back without the gateway's rights is not taken for one that is away.
+func TestRefusalsAfterAnOutage(t *testing.T) {
+	server := newFakeServer()
+	server.set("s1", "counter", 1)
+	r := run(t, server, Options{})
+	r.gate.mu.Lock()
+	r.gate.warming = 300 * time.Millisecond
+	r.gate.mu.Unlock()
+	_, sets := r.lease(reference("counter"))
+	r.holds(sets[0], 1)
+	server.failing(errors.New("connection refused"))
+	server.expire()
+	require.Eventually(t, func() bool { return r.told("cannot be reached") }, deadline, time.Millisecond)
+	server.failing(apierrors.NewForbidden(discoveryv1.Resource("endpointslices"), "", errors.New("no")))
+	require.Eventually(t, func() bool { return r.told("deploy/kubernetes/rbac.yaml") }, deadline, time.Millisecond)
+	require.True(t, r.told("answers again"))
+	require.Equal(t, 1, r.Status().Stale)
+	require.Equal(t, 1, sets[0].Load().Len())
+	server.failing(nil)
+	require.Eventually(t, func() bool { return r.Status().Stale == 0 }, deadline, time.Millisecond)
 }
 
 func TestPodLabels(t *testing.T) {

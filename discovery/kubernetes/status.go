@@ -14,6 +14,7 @@ type Counts struct {
 	Lists    uint64 // whole lists read
 	Failures uint64 // lists and watches that failed
 	Held     uint64 // lists that turned a pod set empty and were not believed at once
+	Joins    uint64 // times that the slices of a pod set were joined, whether that changed it or not
 	Changes  uint64 // pod sets published
 }
 

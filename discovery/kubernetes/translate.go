@@ -48,6 +48,7 @@ func fromEndpointSlice(from *discoveryv1.EndpointSlice) (s *slice, faults []stri
 			s.ports = append(s.ports, port{deref(p.Name, ""), uint16(*p.Port)})
 		}
 	}
+	s.entries = make([]entry, 0, len(from.Endpoints))
 	for i := range from.Endpoints {
 		e := &from.Endpoints[i]
 		state, gone, ok := stateOf(e.Conditions)
@@ -148,6 +149,11 @@ func endpointsOf(all []*slice, choice portChoice, admit func(uid string) bool) (
 		found []discovery.Endpoint
 		gone  map[mention]bool
 	)
+	most := 0
+	for _, s := range all {
+		most += len(s.entries)
+	}
+	found = make([]discovery.Endpoint, 0, most)
 	for _, s := range all {
 		number := choice.of(s)
 		if number == 0 {

@@ -43,6 +43,7 @@ func TestPodKilledWithoutNotice(t *testing.T) {
 func TestAPIServerAway(t *testing.T) {
 	deploy(t, "away", 4)
 	handmade(t, "byhand", 1)
+	t.Cleanup(func() { require.NoError(t, cluster.restartControllers()) })
 	text := document("away", "") + `
   - name: byhand
     match: {pathPrefix: /byhand}
@@ -55,7 +56,9 @@ func TestAPIServerAway(t *testing.T) {
 		g.rules(text)
 		eventually(t, "four endpoints", func() bool { return states(g.endpoints("v1"))["active"] == 4 })
 	}
-	time.Sleep(3 * time.Second) // the cache is written at most every 2 s; kill gives no last chance
+	eventually(t, "the cache is written; kill gives no last chance", func() bool {
+		return restarted.cached("away") == 4 && restarted.cached("byhand") == 1
+	})
 	l := startLoad(t, g, 4, nil)
 	l.await(2000)
 

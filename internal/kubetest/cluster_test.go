@@ -38,6 +38,7 @@ type Cluster struct {
 	controllers *exec.Cmd
 	client      *http.Client
 	kubelet     *kubelet
+	key         *rsa.PrivateKey // signs the tokens of service accounts
 }
 
 func newCluster(dir string) (*Cluster, error) {
@@ -46,15 +47,15 @@ func newCluster(dir string) (*Cluster, error) {
 		// The API server makes its own certificate at start; the whole network is this process's own.
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true},
 	}}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
+	var err error
+	if c.key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
 		return nil, err
 	}
-	pemKey := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	pemKey := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(c.key)})
 	tokens := fmt.Sprintf("%s,admin,1,system:masters\n%s,%s,2\n", adminToken, gatewayToken, gatewayAccount)
 	for name, text := range map[string]string{
 		"sa.key": string(pemKey), "tokens.csv": tokens,
-		"admin.kubeconfig": c.kubeconfig("token: " + adminToken), "gateway.kubeconfig": c.kubeconfig("token: " + gatewayToken),
+		"admin.kubeconfig": c.kubeconfig(apiURL, "token: "+adminToken), "gateway.kubeconfig": c.kubeconfig(apiURL, "token: "+gatewayToken),
 	} {
 		if err := os.WriteFile(c.path(name), []byte(text), 0o600); err != nil {
 			return nil, err
@@ -65,14 +66,14 @@ func newCluster(dir string) (*Cluster, error) {
 
 func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }
 
-func (c *Cluster) kubeconfig(user string) string {
+func (c *Cluster) kubeconfig(server, user string) string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: Config
 clusters: [{name: test, cluster: {server: "%s", insecure-skip-tls-verify: true}}]
 users: [{name: test, user: {%s}}]
 contexts: [{name: test, context: {cluster: test, user: test}}]
 current-context: test
-`, apiURL, user)
+`, server, user)
 }
 
 // launch starts a program whose output goes to a file of its name. It ends with this process.
@@ -97,11 +98,7 @@ func (c *Cluster) start() (err error) {
 	if err := c.startAPI(); err != nil {
 		return err
 	}
-	if c.controllers, err = c.launch(filepath.Join(binaries(), "kube-controller-manager"),
-		"--kubeconfig", c.path("admin.kubeconfig"),
-		"--controllers=deployment-controller,replicaset-controller,endpointslice-controller,endpoints-controller",
-		"--use-service-account-credentials=false", "--leader-elect=false", "--secure-port=0",
-		"--kube-api-qps=500", "--kube-api-burst=500"); err != nil {
+	if err := c.startControllers(); err != nil {
 		return err
 	}
 	for _, namespace := range []string{"bank", "other"} {
@@ -157,6 +154,22 @@ func (c *Cluster) startAPI() (err error) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+func (c *Cluster) startControllers() (err error) {
+	c.controllers, err = c.launch(filepath.Join(binaries(), "kube-controller-manager"),
+		"--kubeconfig", c.path("admin.kubeconfig"),
+		"--controllers=deployment-controller,replicaset-controller,endpointslice-controller,endpoints-controller",
+		"--use-service-account-credentials=false", "--leader-elect=false", "--secure-port=0",
+		"--kube-api-qps=500", "--kube-api-burst=500")
+	return err
+}
+
+// restartControllers starts those anew that have seen an API server go away: they would try again after up to a minute.
+func (c *Cluster) restartControllers() error {
+	_ = c.controllers.Process.Kill()
+	_ = c.controllers.Wait()
+	return c.startControllers()
 }
 
 // killAPI ends the API server as a power failure would.

@@ -20,14 +20,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience bounds every wait for a condition. After an outage of the API server its controllers wait up to a minute before
-// they try again.
+// patience bounds every wait for a condition.
 const patience = 90 * time.Second
 
 // A gateway is one real tellergate process, under the role of deploy/kubernetes/rbac.yaml.
 type gateway struct {
 	t               *testing.T
-	dir, kubernetes string // kubernetes: what the settings say beside the kubeconfig, ", key: value"
+	dir, kubernetes string // kubernetes: what the settings say beside the cache, "key: value, "
+	environment     []string
 	cmd             *exec.Cmd
 	frontend, admin string
 	exited          chan struct{}
@@ -47,11 +47,16 @@ var sources = sync.OnceValue(func() error {
 	})
 })
 
-// startGateway starts one with an empty store.
+// startGateway starts one with an empty store, which knows the API server from a kubeconfig.
 func startGateway(t *testing.T, kubernetes string) *gateway {
 	t.Helper()
+	return startGatewayWith(t, "kubeconfig: "+cluster.path("gateway.kubeconfig")+", "+kubernetes)
+}
+
+func startGatewayWith(t *testing.T, kubernetes string, environment ...string) *gateway {
+	t.Helper()
 	require.NoError(t, sources())
-	g := &gateway{t: t, dir: t.TempDir(), kubernetes: kubernetes}
+	g := &gateway{t: t, dir: t.TempDir(), kubernetes: kubernetes, environment: environment}
 	g.start()
 	t.Cleanup(func() {
 		g.kill()
@@ -65,7 +70,8 @@ func startGateway(t *testing.T, kubernetes string) *gateway {
 	return g
 }
 
-func (g *gateway) start() {
+// command writes the settings and returns what runs the gateway with them.
+func (g *gateway) command() *exec.Cmd {
 	g.t.Helper()
 	settings := fmt.Sprintf(`
 frontends: [{name: counter, address: "127.0.0.1:0", trust: {identity: [127.0.0.0/8]}}]
@@ -73,14 +79,21 @@ identity:
   teller: {header: X-Teller-Id}
   session: {header: X-Session-Id, claim: false}
 rules: {path: %[1]s/data}
-discovery: {kubernetes: {kubeconfig: %[2]s, cache: %[1]s/pods.cache%[3]s}}
+discovery: {kubernetes: {%[2]scache: %[1]s/pods.cache}}
 admin: {address: "127.0.0.1:0"}
 accessLog: {path: "off"}
 shutdown: {delay: 0s, grace: 5s}
-`, g.dir, cluster.path("gateway.kubeconfig"), g.kubernetes)
+`, g.dir, g.kubernetes)
 	file := filepath.Join(g.dir, "tellergate.yaml")
 	require.NoError(g.t, os.WriteFile(file, []byte(settings), 0o600))
-	g.cmd, g.exited = exec.Command(gatewayBinary, "--settings", file), make(chan struct{})
+	cmd := exec.Command(gatewayBinary, "--settings", file)
+	cmd.Env = append(os.Environ(), g.environment...)
+	return cmd
+}
+
+func (g *gateway) start() {
+	g.t.Helper()
+	g.cmd, g.exited = g.command(), make(chan struct{})
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := g.cmd.StderrPipe()
 	require.NoError(g.t, err)
@@ -197,6 +210,21 @@ func eventually(t *testing.T, what string, condition func() bool) time.Duration 
 		time.Sleep(5 * time.Millisecond)
 	}
 	return time.Since(begin)
+}
+
+// cached returns how many endpoints of a service the gateway has on disk.
+func (g *gateway) cached(service string) int {
+	g.t.Helper()
+	text, err := os.ReadFile(filepath.Join(g.dir, "pods.cache"))
+	if err != nil {
+		return 0
+	}
+	_, text, _ = bytes.Cut(text, []byte("\n"))
+	var body struct {
+		Pods map[string][]json.RawMessage
+	}
+	require.NoError(g.t, json.Unmarshal(text, &body))
+	return len(body.Pods["bank/"+service+":http"])
 }
 
 // states counts endpoints by state.

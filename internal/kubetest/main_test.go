@@ -24,7 +24,8 @@ var (
 )
 
 // TestMain runs everything in a network namespace of this process, so that pods have addresses like 10.244.0.7 and no
-// packet leaves the machine. The namespace ends with the process.
+// packet leaves the machine, and in a mount namespace, so that the files of a pod's service account can be where a pod has
+// them. The namespaces end with the process.
 func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(podVariable) != "":
@@ -40,17 +41,13 @@ func TestMain(m *testing.M) {
 		fmt.Println("kubetest: not run:", why)
 		os.Exit(0)
 	}
-	flags := []string{"-n"}
-	if os.Getuid() != 0 {
-		flags = []string{"-rn"}
-	}
 	self, err := os.Executable()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "kubetest:", err)
 		os.Exit(1)
 	}
 	unshare, _ := exec.LookPath("unshare") // impossible has found it
-	arguments := append(append([]string{"unshare"}, append(flags, self)...), os.Args[1:]...)
+	arguments := append([]string{"unshare", namespaces(), self}, os.Args[1:]...)
 	err = syscall.Exec(unshare, arguments, append(os.Environ(), insideVariable+"=1"))
 	fmt.Fprintln(os.Stderr, "kubetest: unshare:", err)
 	os.Exit(1)
@@ -68,14 +65,19 @@ func impossible() string {
 			return name + " has not been built: make kube"
 		}
 	}
-	flag := "-n"
-	if os.Getuid() != 0 {
-		flag = "-rn"
-	}
-	if out, err := exec.Command("unshare", flag, "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		return fmt.Sprintf("no network namespace can be made here: %v %s", err, out)
+	if out, err := exec.Command("unshare", namespaces(), "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		return fmt.Sprintf("no network and mount namespaces can be made here: %v %s", err, out)
 	}
 	return ""
+}
+
+// namespaces is what unshare is told: a network and mounts of one's own, and for others than root a user namespace in which
+// they may have those.
+func namespaces() string {
+	if os.Getuid() != 0 {
+		return "-rnm"
+	}
+	return "-nm"
 }
 
 // binaries is the folder that `make kube` builds into.

@@ -52,8 +52,9 @@ func deployVersion(t *testing.T, name, version string, replicas int) {
 		cluster.must("DELETE", "/apis/apps/v1/namespaces/bank/deployments/"+name, nil, nil)
 		cluster.must("DELETE", "/apis/apps/v1/namespaces/bank/replicasets?labelSelector=app="+name, nil, nil)
 		cluster.must("DELETE", "/api/v1/namespaces/bank/services/"+name, nil, nil)
-		cluster.must("DELETE", "/api/v1/namespaces/bank/pods?labelSelector=app="+name, nil, nil)
 		eventually(t, "the pods end", func() bool {
+			// Again and again: a controller that has just come back may know the ReplicaSet and not its end.
+			cluster.must("DELETE", "/api/v1/namespaces/bank/pods?labelSelector=app="+name, nil, nil)
 			var list podList
 			cluster.must("GET", "/api/v1/namespaces/bank/pods?labelSelector=app="+name, nil, &list)
 			return len(list.Items) == 0

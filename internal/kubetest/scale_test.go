@@ -2,7 +2,6 @@ package kubetest
 
 import (
 	"fmt"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -38,14 +37,6 @@ func TestTenThousandEndpoints(t *testing.T) {
 	g.rules(text.String())
 	eventually(t, "all endpoints", func() bool { return g.metric("endpoints") == strconv.Itoa(services*each) })
 	begin, cpu, events := time.Now(), g.cpu(), g.metric("events_total")
-	if file := os.Getenv("KUBETEST_PROFILE"); file != "" {
-		go func() {
-			r, err := http.Get("http://" + g.admin + "/debug/pprof/profile?seconds=18")
-			if err == nil {
-				_ = os.WriteFile(file, []byte(readAll(r)), 0o600)
-			}
-		}()
-	}
 	var writers sync.WaitGroup
 	for w := range 4 {
 		writers.Go(func() {

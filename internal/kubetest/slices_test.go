@@ -39,13 +39,17 @@ func slice(name, service string, number, n int) {
 }
 
 func putSlice(name, service, family string, endpoints []any) {
-	body := map[string]any{
+	body := sliceBody(name, service, family, endpoints)
+	if cluster.call("PUT", slicesPath+"/"+name, body, nil) != nil {
+		cluster.must("POST", slicesPath, body, nil)
+	}
+}
+
+func sliceBody(name, service, family string, endpoints []any) map[string]any {
+	return map[string]any{
 		"metadata":    map[string]any{"name": name, "labels": map[string]any{"kubernetes.io/service-name": service}},
 		"addressType": family, "endpoints": endpoints,
 		"ports": []any{map[string]any{"name": "http", "port": 8080, "protocol": "TCP"}},
-	}
-	if cluster.call("PUT", slicesPath+"/"+name, body, nil) != nil {
-		cluster.must("POST", slicesPath, body, nil)
 	}
 }
 
@@ -163,7 +167,7 @@ services:
 
 func TestLegacyEndpoints(t *testing.T) {
 	deploy(t, "legacy", 3)
-	g := startGateway(t, ", source: endpoints")
+	g := startGateway(t, "source: endpoints, ")
 	g.rules(document("legacy", ""))
 	eventually(t, "three endpoints", func() bool { return states(g.endpoints("v1"))["active"] == 3 })
 	require.Contains(t, g.logged(), "legacy Endpoints")
@@ -190,6 +194,7 @@ func TestLegacyEndpoints(t *testing.T) {
 
 // TestForbiddenNamespace: what the role does not allow is said clearly, and disturbs nobody else.
 func TestForbiddenNamespace(t *testing.T) {
+	t.Parallel()
 	handmade(t, "allowed", 1)
 	g := startGateway(t, "")
 	g.rules(document("allowed", "") + `
