@@ -19,6 +19,10 @@ func (r *request) reply() (again bool) {
 	defer r.closeExchange()
 
 	body, whole := x.Whole()
+	if !whole {
+		x.Gather(firstPiece)
+		body, whole = x.Whole()
+	}
 	length := x.Answer.Length
 	if whole {
 		length = int64(len(body))
@@ -43,12 +47,17 @@ func (r *request) reply() (again bool) {
 		return again
 	}
 	if length > 0 {
-		// What has come of the body leaves with the header; Read does not wait for it.
-		if n := min(x.AtHand(), largePiece); n > 0 {
-			b = slices.Grow(b, n)
-			n, _ = x.Read(b[len(b) : len(b)+n])
-			b = b[:len(b)+n]
-			r.bytesOut = int64(n)
+		// What has come of the body leaves with the header.
+		wanted := int(min(length, firstPiece))
+		b = slices.Grow(b, wanted)
+		n := x.ReadNow(b[len(b) : len(b)+wanted])
+		b = b[:len(b)+n]
+		r.bytesOut = int64(n)
+		if x.Ended() {
+			r.out = b
+			r.closeExchange()
+			r.whole = r.conn.answer(b) == nil
+			return again && r.whole
 		}
 	}
 	r.out = b
@@ -85,6 +94,7 @@ type clientError struct{ error }
 
 // Pieces of an answer's body begin small: a stream that trickles holds little memory while it waits.
 const (
+	firstPiece = 32 << 10 // what leaves with the header at most
 	smallPiece = 4 << 10
 	largePiece = 64 << 10
 )
@@ -92,6 +102,9 @@ const (
 // stream carries the answer's body. The error is nil only if all of it, and its end, has been sent.
 func (r *request) stream(chunked bool) error {
 	size := smallPiece
+	if r.bytesOut == firstPiece {
+		size = largePiece // it does not trickle
+	}
 	buffer := http1.Buffer(size)
 	defer func() { http1.Recycle(buffer) }()
 	for {

@@ -10,6 +10,9 @@ import (
 // ErrMalformed: what came is not HTTP/1.1.
 var ErrMalformed = errors.New("not HTTP/1.1")
 
+// ErrNotYet: a source that was asked not to wait has nothing at the moment. It ends no body.
+var ErrNotYet = errors.New("nothing has come yet")
+
 // Lengths of bodies that are not told by a number.
 const (
 	Chunked    = -1
@@ -66,6 +69,9 @@ func (b *Body) Read(p []byte) (int, error) {
 		p = p[:min(int64(len(p)), b.left)]
 	}
 	n, err := b.from.Read(p)
+	if err == ErrNotYet {
+		return n, err
+	}
 	if b.length != UntilClose {
 		b.left -= int64(n)
 		if n > 0 {

@@ -27,6 +27,8 @@ type Conn struct {
 	readErr error
 	receive func(fd uintptr) bool // c.tryReceive, bound once
 
+	receiveNow func(fd uintptr) // the same for ReadNow
+
 	out      []byte // what Write has left to write
 	writeErr error
 	send     func(fd uintptr) bool // c.trySend, bound once
@@ -44,6 +46,7 @@ func (c *Conn) Init(nc net.Conn) {
 		return
 	}
 	c.raw, c.receive, c.send = raw, c.tryReceive, c.trySend
+	c.receiveNow = func(fd uintptr) { c.tryReceive(fd) }
 }
 
 // Raw returns access to the descriptor, or nil where the connection is not a socket.
@@ -66,6 +69,18 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return c.got, nil
+}
+
+// ReadNow reads what has come into p, which is not empty, and does not wait. n is 0 without an error at the end of what the
+// peer sends; the error is syscall.EAGAIN where nothing has come. The connection must be a socket.
+func (c *Conn) ReadNow(p []byte) (n int, err error) {
+	c.in = p
+	err = c.raw.Control(c.receiveNow)
+	c.in = nil
+	if err == nil {
+		n, err = c.got, c.readErr
+	}
+	return n, err
 }
 
 func (c *Conn) tryReceive(fd uintptr) bool {

@@ -132,3 +132,75 @@ func TestBodyIsStreamedAsItComes(t *testing.T) {
 	x.Close()
 	close(next)
 }
+
+// TestWithoutWaiting: what has come is taken as far as it goes; ends and errors are met by who waits.
+func TestWithoutWaiting(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 20_000)
+	more := make(chan struct{})
+	piecemeal := func(first, rest string) func(p *pod, c net.Conn, r *bufio.Reader) {
+		return func(p *pod, c net.Conn, r *bufio.Reader) {
+			if readHead(r) == "" {
+				return
+			}
+			_, _ = io.WriteString(c, first)
+			<-more
+			_, _ = io.WriteString(c, rest)
+		}
+	}
+	begun := func(answer, rest string) *Exchange {
+		x := newExchange("GET", "/")
+		p := startPod(t, piecemeal(answer, rest))
+		require.NoError(t, testPool(t, testOptions()).Group(podSet(p.addr)).Do(x))
+		return x
+	}
+	gathers := func(x *Exchange, enough func() bool) {
+		require.Eventually(t, func() bool { return enough() }, patience, time.Millisecond)
+	}
+
+	fixed := begun(status+"Content-Length: 20000\r\n\r\n"+long[:15_000], long[15_000:])
+	room, n := make([]byte, 32<<10), 0
+	gathers(fixed, func() bool { n += fixed.ReadNow(room[n:]); return n == 15_000 })
+	require.Zero(t, fixed.ReadNow(room[n:]), "nothing else has come")
+	require.False(t, fixed.Ended())
+
+	cut := begun(status+"Content-Length: 20000\r\n\r\n"+long[:15_000], "")
+	close(more)
+	gathers(fixed, func() bool { n += fixed.ReadNow(room[n:]); return fixed.Ended() })
+	require.Equal(t, long, string(room[:n]))
+	n = 0
+	gathers(cut, func() bool { n += cut.ReadNow(room[n:]); return n == 15_000 })
+	require.Zero(t, cut.ReadNow(room[n:]))
+	require.False(t, cut.Ended())
+	_, err := cut.Read(room)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	for _, x := range []*Exchange{fixed, cut} {
+		x.Close()
+	}
+}
+
+// TestGather: a chunked answer that has come is whole, and what its header says stays as it was.
+func TestGather(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 20_000)
+	p := startPod(t, answering(status+"X-Note: stays\r\nTransfer-Encoding: chunked\r\n\r\n4e20\r\n"+long+"\r\n0\r\n\r\n"))
+	g := testPool(t, testOptions()).Group(podSet(p.addr))
+	for found := 0; found < 3; {
+		x := newExchange("GET", "/")
+		require.NoError(t, g.Do(x))
+		x.Gather(32 << 10)
+		body, whole := x.Whole()
+		if whole {
+			found++
+			require.Equal(t, long, string(body))
+		} else {
+			rest, err := io.ReadAll(x) // it had not come yet
+			require.NoError(t, err)
+			require.Equal(t, long, string(rest))
+		}
+		require.Equal(t, "OK", string(x.Answer.Reason))
+		require.Equal(t, "stays", string(x.Answer.Fields[0].Value))
+		x.Close()
+	}
+	require.Equal(t, 1, p.dials(), "the connection is clean after each")
+}

@@ -59,12 +59,35 @@ func (x *Exchange) Whole() (body []byte, ok bool) {
 	return x.body.Whole()
 }
 
-// AtHand returns how many bytes Read has without waiting, at the least, where the answer's length is known.
-func (x *Exchange) AtHand() int {
+// Gather takes in what has come of a chunked answer, about limit bytes at most, without waiting: Whole may then find it
+// whole. It may be called once.
+func (x *Exchange) Gather(limit int) {
+	if x.Answer.Length != http1.Chunked || !x.Sent() {
+		return
+	}
+	c := x.conn
+	x.header = c.reader.Detach() // the answer's fields are views of it
+	c.now = true
+	for c.reader.Fill(limit) == nil {
+	}
+	c.now = false
+}
+
+// ReadNow reads what has come of the answer's body, without waiting, where its length is known. What ended it before its
+// end is left for Read to find.
+func (x *Exchange) ReadNow(p []byte) (n int) {
 	if x.Answer.Length <= 0 || !x.Sent() {
 		return 0
 	}
-	return len(x.conn.reader.Buffered())
+	x.conn.now = true
+	for n < len(p) && !x.body.Ended() {
+		got, err := x.body.Read(p[n:])
+		if n += got; err != nil {
+			break
+		}
+	}
+	x.conn.now = false
+	return n
 }
 
 // Ended reports whether the answer's body has been read to its end.
@@ -93,6 +116,10 @@ func (x *Exchange) Close() {
 		return
 	}
 	whole := x.upload.join(c)
+	if x.header != nil {
+		http1.Recycle(x.header)
+		x.header = nil
+	}
 	c.end(whole && x.keep && x.body.Ended() && !x.cancelled.Load())
 	x.body = http1.Body{Trailer: x.body.Trailer[:0]}
 	x.upload.rethrow()

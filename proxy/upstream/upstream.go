@@ -114,7 +114,8 @@ type Exchange struct {
 	Answered time.Time          // when Do, which returned nil, had the answer's header
 
 	body      http1.Body
-	keep      bool // the connection can be used again once the body has been read
+	header    []byte // buffer that the answer's fields are views of, where it is not the connection's
+	keep      bool   // the connection can be used again once the body has been read
 	out       []byte
 	upload    upload
 	cancelled atomic.Bool
