@@ -281,13 +281,18 @@ func ledgerFault(err error) *api.Error {
 	var counting *session.Counting
 	switch {
 	case errors.As(err, &counting):
-		e := fault(http.StatusServiceUnavailable, counting.Error())
-		e.Type, e.Code = "urn:tellergate:error:"+api.CodeCounting, api.CodeCounting
-		return e
+		return faultCoded(http.StatusServiceUnavailable, api.CodeCounting, counting.Error())
 	case errors.Is(err, session.ErrUnknown):
-		return fault(http.StatusServiceUnavailable, err.Error())
+		return faultCoded(http.StatusServiceUnavailable, api.CodeSessionsUnknown, err.Error())
 	}
 	return fault(http.StatusBadRequest, err.Error())
+}
+
+// faultCoded is fault with a code that is not the status's own.
+func faultCoded(status int, code, detail string) *api.Error {
+	e := fault(status, detail)
+	e.Type, e.Code = "urn:tellergate:error:"+code, code
+	return e
 }
 
 func noSession(id string) *api.Error {

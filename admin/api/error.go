@@ -22,6 +22,7 @@ const (
 	CodeRevisionRequired     = "revision_required"      // 428: If-Match is missing
 	CodeInternal             = "internal"               // 500
 	CodeCounting             = "counting"               // 503: the sessions are being counted; ask again
+	CodeSessionsUnknown      = "sessions_unknown"       // 503: the store of sessions does not answer; unknown is not zero
 	CodeUnavailable          = "unavailable"            // 503: the store of rules or sessions does not answer
 )
 

@@ -132,6 +132,9 @@ func (c *client) refused(answer *http.Response) error {
 	refusal := new(api.Error)
 	media, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type"))
 	if media == api.ProblemJSON && json.Unmarshal(text, refusal) == nil && refusal.Detail != "" {
+		if refusal.Code == api.CodeCounting || refusal.Code == api.CodeSessionsUnknown {
+			code = exitUnknown
+		}
 		return &failure{code, refusal}
 	}
 	return &failure{code, fmt.Errorf("the server at %s answered %s to %s %s, not as an admin API of tellergate does; "+

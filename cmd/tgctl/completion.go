@@ -2,15 +2,11 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tellergate/admin/api"
-	"tellergate/internal/build"
 )
 
 // completion is the command that prints shell completion.
@@ -33,23 +29,6 @@ func (t *tool) completion() *cobra.Command {
 				return cmd.Root().GenFishCompletion(t.out, true)
 			}
 			return usagef("there is no completion for %s; give bash, zsh or fish", args[0])
-		},
-	}
-}
-
-// version is the command that says which build this is.
-func (t *tool) version() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of tgctl",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			about := map[string]string{
-				"version": build.Version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,
-			}
-			return t.print(about, func(w io.Writer) {
-				fmt.Fprintf(w, "tgctl %s (%s, %s)\n", about["version"], about["go"], about["platform"])
-			})
 		},
 	}
 }

@@ -17,6 +17,8 @@ const (
 	exitUnreachable = 4
 	exitRefused     = 5
 	exitNotApplied  = 6
+	exitUnknown     = 7
+	exitInterrupted = 130
 )
 
 // A failure ends the invocation with a code. A nil err has been said already, as part of the data.
@@ -57,6 +59,9 @@ func (t *tool) exit(err error) int {
 		}
 	}
 	t.say("tgctl: %s", err)
+	if code == exitUnknown {
+		t.say("tgctl: unknown is not zero: nobody knows how many sessions there are until that is over")
+	}
 	var answer *api.Error
 	if errors.As(err, &answer) && answer.Code == api.CodeStaleRevision {
 		t.say("tgctl: tgctl history and tgctl diff N show what came in between")

@@ -66,12 +66,15 @@ Checking and explaining a file need no server. Data goes to stdout, everything e
 
 Exit codes:
   0  done, or the answer is yes
-  1  the answer is no: check found problems, diff found differences, explain ends in a refusal, status is not ready
+  1  the answer is no: check found problems, diff found differences, explain ends in a refusal, status is not ready,
+     a version is not safe to retire within the time given
   2  the command line is wrong, or a file that it names cannot be used
   3  conflict: somebody else made a revision (修订) in between
   4  the server cannot be reached or did not answer in time
   5  the server refused or failed
   6  the change is stored, but the replica that was asked does not run it yet
+  7  unknown: the store of sessions does not answer, so nobody can say how many there are
+  130  interrupted while waiting; what was begun goes on
 
 Environment:
   TGCTL_SERVER  address of the admin API, where --server is not given
@@ -108,8 +111,8 @@ func (t *tool) root() *cobra.Command {
 	}
 	grouped(groupRules, t.check(), t.get(), t.apply(), t.diff(), t.explain(), t.impact(), t.mentions(), t.list(), t.organisation())
 	grouped(groupHistory, t.history(), t.restore())
-	grouped(groupRunning, t.services(), t.sessions(), t.override(), t.status())
-	grouped(groupOther, t.completion(), t.version())
+	grouped(groupRunning, t.services(), t.version(), t.sessions(), t.override(), t.replicas(), t.status())
+	grouped(groupOther, t.completion())
 	return root
 }
 

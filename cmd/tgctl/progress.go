@@ -77,3 +77,28 @@ func (p *progress) done() {
 type readerFunc func(b []byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// A statusLine is one line of a terminal that is written over. Where messages do not go to a terminal it tells nothing.
+type statusLine struct {
+	to    io.Writer // nil: tell nothing
+	shown bool
+}
+
+func (t *tool) line() *statusLine { return &statusLine{to: t.progress("", -1).to} }
+
+// show replaces the line. format is printed with its arguments.
+func (l *statusLine) show(format string, args ...any) {
+	if l.to == nil {
+		return
+	}
+	l.shown = true
+	fmt.Fprintf(l.to, "\r%s\x1b[K", oneLine(fmt.Sprintf(format, args...)))
+}
+
+// done wipes the line; it may be called more than once.
+func (l *statusLine) done() {
+	if l.shown {
+		fmt.Fprint(l.to, "\r\x1b[K")
+		l.shown = false
+	}
+}
