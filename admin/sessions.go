@@ -15,6 +15,7 @@ import (
 
 	"tellergate/admin/api"
 	"tellergate/internal/live"
+	"tellergate/internal/problem"
 	"tellergate/rules"
 	"tellergate/session"
 )
@@ -71,7 +72,7 @@ func (s *Server) getSessions(_ context.Context, in *getSessionsInput) (*sessions
 	if in.OlderThan != "" {
 		age, err := time.ParseDuration(in.OlderThan)
 		if err != nil || age <= 0 {
-			return nil, refusedFor(notListed, "olderThan", fmt.Sprintf("%q is not a duration", in.OlderThan), "write one such as 90m or 2h30m")
+			return nil, notFor(notListed, "olderThan", fmt.Sprintf("%q is not a duration", in.OlderThan), "write one such as 90m or 2h30m")
 		}
 		filter.Before = time.Now().Add(-age)
 	}
@@ -138,7 +139,12 @@ func selected(census *session.Census, filter *session.Filter) []session.Count {
 	})
 }
 
-const notListed = "the sessions cannot be listed"
+const notListed = "the sessions cannot be selected"
+
+// notFor is invalid with a single problem, for a question.
+func notFor(detail, path, message, remedy string) *api.Error {
+	return invalid(detail, problem.List{{Path: path, Message: message, Remedy: remedy}})
+}
 
 // filter turns a selection into a filter; a branch that cannot be what is meant is refused.
 func (s *Server) filter(in *SelectInput) (session.Filter, error) {
@@ -156,10 +162,10 @@ func (s *Server) filter(in *SelectInput) (session.Filter, error) {
 	}
 	organisation := current.State.Organisations[entity]
 	if organisation == nil {
-		return filter, refusedFor(notListed, "under", fmt.Sprintf("there is no organisation of %q", entity), api.OrganisationsPath+" lists them")
+		return filter, notFor(notListed, "under", fmt.Sprintf("there is no organisation of %q", entity), api.OrganisationsPath+" lists them")
 	}
 	if !organisation.Contains(code) {
-		return filter, refusedFor(notListed, "under", fmt.Sprintf("the organisation of %q has no branch %q", entity, code),
+		return filter, notFor(notListed, "under", fmt.Sprintf("the organisation of %q has no branch %q", entity, code),
 			api.OrganisationPath(entity)+" lists them")
 	}
 	filter.Branches = make(map[string]struct{})
@@ -179,7 +185,7 @@ func (s *Server) branchPair(query, branch string) (outer, code string, err error
 	}
 	outer, code, ok := strings.Cut(branch, "/")
 	if !ok || outer == "" || code == "" {
-		return "", "", refusedFor(notListed, query, fmt.Sprintf("%q is not a pair", branch),
+		return "", "", notFor(notListed, query, fmt.Sprintf("%q is not a pair", branch),
 			fmt.Sprintf("write %s/%s, for example 9001/%s", within, rules.AttributeBranch, cmp.Or(strings.Trim(branch, "/"), "3201")))
 	}
 	return outer, code, nil
@@ -206,10 +212,10 @@ func (s *Server) checkFilter(f *session.Filter) error {
 		})
 	}
 	if !known(f.Service, "") {
-		return refusedFor(notListed, "service", fmt.Sprintf("there is no service %q", f.Service), api.ServicesPath+" lists them")
+		return notFor(notListed, "service", fmt.Sprintf("there is no service %q", f.Service), api.ServicesPath+" lists them")
 	}
 	if !known(f.Service, f.Version) {
-		return refusedFor(notListed, "version", fmt.Sprintf("there is no version %q", f.Version), api.ServicesPath+" lists them")
+		return notFor(notListed, "version", fmt.Sprintf("there is no version %q", f.Version), api.ServicesPath+" lists them")
 	}
 	branch := s.Schema.Index(rules.AttributeBranch)
 	if f.Branch == "" || branch < 0 || s.Schema.Attribute(branch).Within == "" {
@@ -222,7 +228,7 @@ func (s *Server) checkFilter(f *session.Filter) error {
 	// Where an organisation says which branches there are, another is a misspelling, unless somebody works there.
 	if o := current.State.Organisations[entity]; o != nil && !o.Contains(code) &&
 		!slices.ContainsFunc(census.Counts, func(c session.Count) bool { return c.Branch == f.Branch }) {
-		return refusedFor(notListed, "branch", fmt.Sprintf("the organisation of %q has no branch %q", entity, code),
+		return notFor(notListed, "branch", fmt.Sprintf("the organisation of %q has no branch %q", entity, code),
 			api.OrganisationPath(entity)+" lists them")
 	}
 	return nil

@@ -140,17 +140,17 @@ func (r *Registry) waiting(service, version string, now time.Time) (waiting []st
 		switch {
 		case m.LateAt(now):
 			say("replica %s was last heard of %s ago: what it does is unknown; if it is dead, tgctl replicas forget %s",
-				m.Name, seconds(now.Sub(m.Seen)), m.ID)
+				r.label(m), seconds(now.Sub(m.Seen)), m.ID)
 		case v.Active:
-			say("version %s is active on replica %s, which runs revision %d: drain it there too", version, m.Name, m.Revision)
+			say("version %s is active on replica %s, which runs revision %d: drain it there too", version, r.label(m), m.Revision)
 		case now.Sub(v.Resting) < freshness:
-			say("replica %s drains it for %s of the %s that copies of sessions may be old", m.Name, seconds(now.Sub(v.Resting)),
+			say("replica %s drains it for %s of the %s that copies of sessions may be old", r.label(m), seconds(now.Sub(v.Resting)),
 				freshness)
 		case m.Flushed.Before(v.Resting.Add(freshness)):
-			say("replica %s has not written everything it knows of sessions: %s", m.Name, m.unflushed(now))
+			say("replica %s has not written everything it knows of sessions: %s", r.label(m), m.unflushed(now))
 		}
 		if v.InFlight > 0 {
-			say("%s in flight to %s from replica %s", plural(v.InFlight, "request is", "requests are"), version, m.Name)
+			say("%s in flight to %s from replica %s", plural(v.InFlight, "request is", "requests are"), version, r.label(m))
 		}
 	}
 	return waiting
@@ -166,4 +166,14 @@ func (r *Replica) unflushed(now time.Time) string {
 // seconds prints a duration for people, rounded up.
 func seconds(d time.Duration) string {
 	return ((d + time.Second - 1) / time.Second * time.Second).String()
+}
+
+// label names a replica for people, with the beginning of its ID where another has the same name.
+func (r *Registry) label(m *Replica) string {
+	for i := range r.Replicas {
+		if other := &r.Replicas[i]; other.Name == m.Name && other.ID != m.ID {
+			return m.Name + " (" + m.ID[:min(len(m.ID), 6)] + ")"
+		}
+	}
+	return m.Name
 }

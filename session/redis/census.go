@@ -3,6 +3,7 @@ package redis
 import (
 	"cmp"
 	"context"
+	"encoding/base32"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -55,16 +56,19 @@ func (r *row) id() string { return ledgerID(r.lead, r.session) }
 
 const idBytes = 16 + 5
 
+// idEncoding has no sign that a command line or a URL takes for something else.
+var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
 func ledgerID(lead [16]byte, number uint64) string {
 	var raw [16 + 8]byte
 	copy(raw[:], lead[:])
 	binary.BigEndian.PutUint64(raw[16:], number)
-	return base64.RawURLEncoding.EncodeToString(raw[:idBytes])
+	return idEncoding.EncodeToString(raw[:idBytes])
 }
 
 // parseID returns the parts of what ledgerID wrote; number lacks its last three bytes.
 func parseID(id string) (lead [16]byte, number uint64, ok bool) {
-	raw, err := base64.RawURLEncoding.DecodeString(id)
+	raw, err := idEncoding.DecodeString(id)
 	if err != nil || len(raw) != idBytes {
 		return lead, 0, false
 	}
@@ -104,6 +108,7 @@ type counting struct {
 	of   atomic.Int64
 
 	mu      sync.Mutex       // guards everything below
+	changes time.Time        // an operator moved or ended something here then: older censuses do not answer
 	wanted  time.Time        // some census that began then or later is wanted,
 	until   time.Time        // until then
 	watched time.Time        // and one after the other until then
@@ -139,6 +144,9 @@ func (s *Store) census(anyKept bool, most time.Duration) (*ledger, error) {
 	defer patience.Stop()
 	for {
 		c.mu.Lock()
+		if from.Before(c.changes) {
+			from = c.changes
+		}
 		switch {
 		case c.kept != nil && c.kept.rows != nil && (anyKept || !c.kept.began.Before(from)):
 			kept := c.kept
@@ -163,6 +171,13 @@ func (s *Store) census(anyKept bool, most time.Duration) (*ledger, error) {
 			return nil, c.progress()
 		}
 	}
+}
+
+// outdate says that an operator has just changed what a census counts.
+func (c *counting) outdate() {
+	c.mu.Lock()
+	c.changes = time.Now()
+	c.mu.Unlock()
 }
 
 func (c *counting) progress() *session.Counting {

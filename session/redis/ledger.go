@@ -209,7 +209,7 @@ func (s *Store) MoveID(id, version string) (bool, error) {
 	c := s.file([]session.Key{key}, v, s.now())
 	next := *c.state.Load()
 	next.generation++
-	next.pin.Moved = next.pin.Moved || next.pin.Endpoint.IsValid()
+	next.pin.Moved = true // the pod that it had is told to Redis with its next renewal only, so nobody knows it here
 	next.pin.Version, next.pin.UID, next.pin.Endpoint = version, "", session.Pin{}.Endpoint
 	c.state.Store(&next)
 	c.unwritten.Store(true)
@@ -222,6 +222,7 @@ func (s *Store) MoveID(id, version string) (bool, error) {
 // through is settled for what an operator has just done here: where it did not get to Redis, it is not unknown but held
 // on this replica, and written when Redis is back.
 func (s *Store) through() error {
+	s.counting.outdate()
 	if err := s.settled(); err != nil {
 		return fmt.Errorf("it is done on this replica, and the others are told when Redis answers: %w", err)
 	}
