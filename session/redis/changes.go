@@ -11,9 +11,9 @@ import (
 )
 
 // Put writes pin under every key, whatever was there. If one of them leads to a live session with pin's Start and
-// Subject, pin is that session rewritten, and the keys that are not named here follow. A new session, or a new version,
-// waits for Redis within the budget; a pod that changed is written with the next renewal. The store sets Renewed and
-// copies the strings.
+// Subject, pin is that session rewritten, and the keys that are not named here follow. A new session, version or key
+// waits for Redis within the budget, because the session's next request may come to another replica; a pod that changed
+// is written with the next renewal. The store sets Renewed and copies the strings.
 func (s *Store) Put(keys []session.Key, pin session.Pin) {
 	if len(keys) == 0 {
 		return
@@ -59,8 +59,8 @@ func (s *Store) rewrite(held *copied, keys []session.Key, pin session.Pin, now t
 	} else {
 		v := held.state.Load()
 		next := value{session: v.session, generation: v.generation, pin: pin, keys: joined(v.keys, keys)}
-		waits = v.pin.Version != pin.Version
-		writes = waits || replaces || len(next.keys) > len(v.keys)
+		waits = v.pin.Version != pin.Version || len(next.keys) > len(v.keys)
+		writes = waits || replaces
 		if writes {
 			next.generation++
 		} else {

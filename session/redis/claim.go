@@ -53,6 +53,8 @@ type claim struct {
 	replies []*goredis.Cmd
 	won     *copied // set by answered; while it is nil, what Redis said asks for another round
 	again   bool    // Redis holds something under the first key that does not bind: it must give way
+	// displaced says that a later key held something that gives way, and is still to be written.
+	displaced bool
 }
 
 func (c *claim) run() session.Pin {
@@ -103,7 +105,8 @@ func (c *claim) ask(p goredis.Pipeliner) {
 	c.replies = make([]*goredis.Cmd, len(keys))
 	for i, k := range keys {
 		if held := s.local.get(k); i > 0 && held != nil && held.live(c.now) {
-			continue // the caller has seen it: it gives way
+			c.displaced = true // the caller has seen it: it gives way
+			continue
 		}
 		if s.setGet.Load() && c.except == "-" && !c.again {
 			c.replies[i] = p.Do(context.Background(), "SET", s.codec.name(k), text, "NX", "GET", "PX", life.Milliseconds())
@@ -113,12 +116,16 @@ func (c *claim) ask(p goredis.Pipeliner) {
 		c.replies[i] = p.Eval(context.Background(), claimScript, []string{s.codec.name(k)},
 			text, life.Milliseconds(), tag, at, c.except)
 	}
+	if c.again {
+		p.Publish(context.Background(), channel, s.message("set", c.mine)) // to those that have copies of what gives way
+	}
 }
 
 // answered looks at the replies and files who won. It may run when the request has gone on without it.
 func (c *claim) answered() error {
 	s := c.s
 	found := make([]*value, len(c.replies))
+	there := false
 	for i, r := range c.replies {
 		if r == nil {
 			continue
@@ -131,31 +138,36 @@ func (c *claim) answered() error {
 		if replied(err) != nil {
 			return err
 		}
-		found[i] = s.decode(text)
-		if i == 0 && text != "" && !holds(found[0], c.subject, c.now) && !c.again {
-			c.again = true
-			return nil
+		if text == displaced {
+			c.displaced = !c.again // who has copies is told already
+			continue
 		}
+		found[i] = s.decode(text)
+		there = there || i == 0 && text != ""
+		c.displaced = c.displaced || i > 0 && text != ""
+	}
+	winner := c.winner(found, there)
+	if there && winner == nil && !c.again {
+		c.again = true
+		return nil
 	}
 	s.installing.Lock()
 	defer s.installing.Unlock()
-	winner := c.winner(found)
-	if late := s.local.get(c.keys[0]); late != nil && late.unwritten.Load() && late.live(c.now) &&
-		late.state.Load().session != c.mine.session && winner == nil {
+	if late := s.local.get(c.keys[0]); winner == nil && late != nil && late.alone.Load() &&
+		holds(late.state.Load(), c.subject, c.now) && late.state.Load().session != c.mine.session {
 		winner = late.state.Load() // another request of this replica went on without Redis
 	}
 	if winner == nil {
 		c.won = s.file(c.mine.keys, c.mine, c.now)
 		c.won.changed.Store(c.now.UnixNano())
 		c.won.alone.Store(false)
-		for i, v := range found {
-			if i > 0 && (v != nil || c.replies[i] == nil) {
-				s.force(c.won)
-			}
+		if c.displaced {
+			s.publish(s.message("set", c.mine))
+			s.force(c.won)
 		}
 		return nil
 	}
-	if late := s.local.get(c.keys[0]); late != nil && late.unwritten.Load() && late.state.Load().session == c.mine.session {
+	if late := s.local.get(c.keys[0]); late != nil && late.alone.Load() && late.state.Load().session == c.mine.session {
 		s.gaveWay(late) // this request went on without Redis, and its session is pinned elsewhere
 		late.unwritten.Store(false)
 	}
@@ -170,6 +182,7 @@ func (c *claim) answered() error {
 	}
 	c.won = s.file(c.mine.keys, &next, c.now)
 	if scattered {
+		s.publish(s.message("set", c.won.state.Load()))
 		s.force(c.won)
 	}
 	return nil
@@ -182,14 +195,14 @@ func olderThanSetGet(err error) bool {
 	return errors.As(err, &refused) && strings.Contains(refused.Error(), "syntax error")
 }
 
-// winner is the value that binds this request, or nil. A session under a later key that has the first key too has lost
-// it to us a moment ago and does not count.
-func (c *claim) winner(found []*value) *value {
+// winner is the value that binds this request, or nil. A session under a later key that has the first key too, which held
+// nothing, has lost it to us a moment ago and does not count; there says that it held something.
+func (c *claim) winner(found []*value, there bool) *value {
 	if holds(found[0], c.subject, c.now) {
 		return found[0]
 	}
 	for _, v := range found[1:] {
-		if holds(v, c.subject, c.now) && !slices.Contains(v.keys, c.keys[0]) {
+		if holds(v, c.subject, c.now) && (there || !slices.Contains(v.keys, c.keys[0])) {
 			return v
 		}
 	}

@@ -58,7 +58,7 @@ func TestOnlyProbesAskARedisThatHangs(t *testing.T) {
 		all.Go(func() { s.Claim([]session.Key{key(fmt.Sprint("while", i))}, pinned("v1")) })
 	}
 	all.Wait()
-	require.Equal(t, commands, s.Stats().Commands, "no request asks")
+	require.LessOrEqual(t, s.Stats().Commands-commands, uint64(5), "no request asks; those may that began before")
 	require.Equal(t, skipped+2000, s.Stats().Skipped)
 	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines+5 }, testBudget, time.Millisecond,
 		"none of them leaves a goroutine behind: before there were %d", goroutines)

@@ -36,14 +36,13 @@ func (s *Store) keep(ctx context.Context) {
 			if since == 0 {
 				continue
 			}
-			if !told {
-				told = true
-				last, _ := s.stats.lastError.Load().(string)
-				s.o.Warn("Redis does not answer: sessions go on by the copies that this replica has, new ones by the rules; " +
-					"last error: " + last)
-			}
 			if err := s.line.probe(ctx); err != nil {
 				s.stats.lastError.Store(err.Error())
+				if !told && ctx.Err() == nil {
+					told = true
+					s.o.Warn("Redis does not answer: sessions go on by the copies that this replica has, new ones by the rules; " +
+						"last error: " + err.Error())
+				}
 				continue
 			}
 			s.compareClocks(ctx)

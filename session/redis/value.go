@@ -211,11 +211,12 @@ func (c *codec) open(v *value, b body) error {
 // Scripts, each over one key. Times are by Redis's clock, in milliseconds.
 const (
 	// claim: the value, its lifetime, the subject's tag or "" where any will do, now, and a session that does not count.
-	// It answers the value that holds the key already, or nothing after writing.
+	// It answers the value that holds the key already; after writing nothing, or "displaced" where a value gave way.
 	claimScript = `local g=redis.call('GET',KEYS[1])
 if g and string.sub(g,1,2)=='1 ' and tonumber(string.sub(g,42,54))>tonumber(ARGV[4]) and string.sub(g,3,18)~=ARGV[5]
 and (ARGV[3]=='' or string.sub(g,29,40)==ARGV[3]) then return g end
-redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2]) return false`
+redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2]) if g then return 'displaced' end return false`
+	displaced = "displaced"
 
 	// assert: the value and its lifetime. Where the key holds nothing, or the same session no further on, it is written;
 	// else the answer is what the key holds.
