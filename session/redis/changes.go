@@ -74,7 +74,11 @@ func (s *Store) rewrite(held *copied, keys []session.Key, pin session.Pin, now t
 	}
 	c.touch(now)
 	c.changed.Store(now.UnixNano())
-	c.unwritten.Store(true)
+	if writes {
+		c.unwritten.Store(true)
+	} else {
+		c.pod.Store(true)
+	}
 	v := c.state.Load()
 	s.installing.Unlock()
 	if !writes {
@@ -125,6 +129,7 @@ func (s *Store) putNow(c *copied, v *value, message string) bool {
 		}
 		if c.state.Load() == v {
 			c.unwritten.Store(false)
+			c.pod.Store(false)
 		}
 		return nil
 	})

@@ -18,8 +18,9 @@ type copied struct {
 	state atomic.Pointer[value] // replaced whole, never modified; pin.Renewed is the last renewal Redis was told of
 	seen  atomic.Int64          // when a request of it came here last, Unix nanoseconds
 	read  atomic.Int64          // when Redis confirmed it last, Unix nanoseconds; 0: stale
-	// unwritten says that Redis lacks something of it: the pod, a renewal, or the whole of it.
+	// unwritten says that Redis lacks something of it: a change, or the whole of it.
 	unwritten atomic.Bool
+	pod       atomic.Bool  // Redis does not know which pod answered last: the next renewal writes it
 	alone     atomic.Bool  // decided here without Redis, which does not have it yet
 	aging     atomic.Bool  // the refresher has been told
 	forced    atomic.Bool  // the next write asks for nothing: its keys are this session's

@@ -238,7 +238,7 @@ func (s *Store) merge(c *copied, v *value, now time.Time) {
 		next := *held
 		next.ended, next.generation = true, v.generation
 		c.state.Store(&next)
-	case v.generation > held.generation, v.generation == held.generation && !c.unwritten.Load() && !held.ended:
+	case v.generation > held.generation, v.generation == held.generation && !c.unwritten.Load() && !c.pod.Load() && !held.ended:
 		next := *v
 		next.pin.Start, next.pin.End = held.pin.Start, held.pin.End // clocks differ a little each time they are compared
 		c.state.Store(&next)

@@ -97,7 +97,7 @@ func (s *Store) flushLast() {
 	defer cancel()
 	now := s.now()
 	s.local.each(func(_ session.Key, c *copied) {
-		if c.unwritten.Load() && c.live(now) {
+		if (c.unwritten.Load() || c.pod.Load()) && c.live(now) {
 			s.write(c)
 		}
 	})
@@ -154,6 +154,7 @@ func (s *Store) exchange(ctx context.Context, messages []string, copies []*copie
 func (s *Store) prepare(ctx context.Context, pipe goredis.Pipeliner, c *copied, now time.Time) writing {
 	c.queued.Store(false)
 	c.unwritten.Store(false)
+	c.pod.Store(false)
 	forced := c.forced.Swap(false)
 	was := c.state.Load()
 	v := *was
