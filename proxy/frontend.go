@@ -28,6 +28,7 @@ type frontend struct {
 	defaultHost []byte
 	headerBytes int
 	limits      config.Limits
+	rateGrace   time.Duration // how long a body may be slower than limits.bodyRate
 
 	socket net.Listener
 	bound  netip.AddrPort
@@ -52,7 +53,7 @@ func newFrontend(p *Proxy, index int, settings *config.Frontend) *frontend {
 	f := &frontend{
 		p: p, index: index, name: settings.Name, address: settings.Address, healthPath: settings.Health.Path,
 		defaultHost: []byte(settings.DefaultHost), headerBytes: settings.Limits.HeaderBytes, limits: settings.Limits,
-		leave: make(chan struct{}), grace: make(chan struct{}),
+		rateGrace: rateGrace, leave: make(chan struct{}), grace: make(chan struct{}),
 	}
 	if f.limits.PerSource > 0 {
 		f.sources = make(map[netip.Addr]int)

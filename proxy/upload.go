@@ -98,7 +98,8 @@ func (u *upload) arm() error {
 		return errStopped
 	}
 	now := time.Now()
-	if took := now.Sub(u.started); u.rate > 0 && took > rateGrace && u.bytes < u.rate*int64(took/time.Second) {
+	took := now.Sub(u.started)
+	if u.rate > 0 && took > u.conn.f.rateGrace && u.bytes < u.rate*int64(took/time.Millisecond)/1000 {
 		return errSlow
 	}
 	if u.idle <= 0 || u.until.Sub(now) >= u.idle {
