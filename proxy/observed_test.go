@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -124,4 +125,27 @@ func TestAvailabilityAndEndpoints(t *testing.T) {
 	require.False(t, g.Availability(draft).Usable(0, 1), "nothing is known of a version that is not published")
 	require.Len(t, g.Endpoints("counter", "v2"), 1)
 	require.Nil(t, g.Endpoints("counter", "v9"))
+}
+
+// A client that resets the connection in the midst of an answer did not get it: the access log says so.
+func TestAccessLogMarksWhatTheClientCutShort(t *testing.T) {
+	t.Parallel()
+	const size = 64 << 20
+	g := start(t, settings(), oneVersion(address(pod(t, "v1", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(size))
+		io.Copy(w, &pattern{n: size})
+	}))))
+	c := g.dialRaw()
+	_, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	require.NoError(t, err)
+	_, err = io.ReadFull(c, make([]byte, 100_000))
+	require.NoError(t, err)
+	require.NoError(t, c.SetLinger(0))
+	require.NoError(t, c.Close())
+	require.Eventually(t, func() bool { return len(g.access.lines(t)) == 1 }, patience, time.Millisecond)
+	line := g.access.lines(t)[0]
+	require.Equal(t, true, line["cutShort"])
+	require.Equal(t, 200.0, line["status"])
+	require.Less(t, line["bytesOut"], float64(size))
+	require.Zero(t, g.metric("tellergate_answers_cut_total"), "that counts what pods cut short")
 }

@@ -26,7 +26,8 @@ const (
 // endpoint, on a new connection: a pod that closes idle connections is not a pod that is gone, and sessions stay where
 // they are. If that connection ends before an answer, too, the pod is going, and the request goes to one other endpoint.
 // A request that prefers an endpoint waits for a connection to it; others go to another endpoint while there
-// is one with a connection free.
+// is one with a connection free. Endpoints are tried while they refuse, eight at most, and no longer than it takes
+// three of them to say nothing at all.
 //
 // A small body of known length is read from the client whole before a connection is taken: it leaves in one write with
 // the header, and a slow client holds no connection to a pod.
@@ -63,7 +64,7 @@ func (g *Group) Do(x *Exchange) error {
 		switch {
 		case errors.Is(err, ErrBusy) && !wait:
 			busy, failure = i, err
-		case errors.Is(err, ErrNotConnected):
+		case errors.Is(err, ErrNotConnected) && x.Connect < 2*g.pool.options.ConnectTimeout:
 			failure = err
 		case errors.Is(err, errGoing) && !moved:
 			failure, moved = err, true

@@ -4,6 +4,9 @@ import (
 	"bufio"
 	"io"
 	"net"
+	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,4 +80,36 @@ func TestConnectionIsReused(t *testing.T) {
 	require.Equal(t, 1, p.dials())
 	require.Equal(t, 1, g.Status()[0].Idle)
 	require.Zero(t, g.Status()[0].InFlight)
+}
+
+// While endpoints refuse at once, the next one is tried: the first request already reaches the one of eight that is there.
+func TestTheOneThatIsThereIsFound(t *testing.T) {
+	t.Parallel()
+	p := startPod(t, answering(ok))
+	addrs := []netip.AddrPort{p.addr}
+	for len(addrs) < maxTries {
+		if a := closedPort(t); !slices.Contains(addrs, a) {
+			addrs = append(addrs, a)
+		}
+	}
+	for range 5 {
+		x := newExchange("POST", "/")
+		require.NoError(t, carry(testPool(t, testOptions()).Group(podSet(addrs...)), x))
+		require.Equal(t, p.addr, x.Endpoint.Addr)
+	}
+}
+
+// Endpoints that say nothing at all are not waited for one after another: the time that three of them take is the end.
+func TestSilentEndpointsAreNotAllWaitedFor(t *testing.T) {
+	t.Parallel()
+	o := testOptions()
+	o.ConnectTimeout = 20 * time.Millisecond
+	pool := NewPool(o)
+	pool.dial = func(_ string, timeout time.Duration) (net.Conn, error) {
+		time.Sleep(timeout)
+		return nil, os.ErrDeadlineExceeded
+	}
+	x := newExchange("GET", "/")
+	require.ErrorIs(t, pool.Group(manyEndpoints(20)).Do(x), ErrNotConnected)
+	require.LessOrEqual(t, x.Attempts, 3)
 }

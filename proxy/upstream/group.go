@@ -89,8 +89,9 @@ func (v *view) find(addr netip.AddrPort, uid string) int {
 	return -1
 }
 
-// maxTries bounds the endpoints that one request is offered to.
-const maxTries = 3
+// maxTries bounds the endpoints that one request is offered to. Most of those that cannot be dialled refuse at once; the
+// time that others take bounds the tries too, see Do.
+const maxTries = 8
 
 // A choice is the state of choosing endpoints for one request.
 type choice struct {

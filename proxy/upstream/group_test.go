@@ -117,7 +117,7 @@ func TestChoice(t *testing.T) {
 // One request tries each endpoint once and three at most.
 func TestChoiceEnds(t *testing.T) {
 	t.Parallel()
-	for n := range 6 {
+	for n := range 11 {
 		var set []discovery.Endpoint
 		for i := range n {
 			set = append(set, endpointAt(fmt.Sprintf("10.0.0.%d:80", i+1), "", discovery.Active))
