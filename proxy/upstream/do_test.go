@@ -70,6 +70,7 @@ func TestConnectionIsReused(t *testing.T) {
 	t.Parallel()
 	p := startPod(t, answering(ok))
 	g := testPool(t, testOptions()).Group(podSet(p.addr))
+	trustPatience(g)
 	for i := range 10 {
 		x := newExchange("POST", "/")
 		require.NoError(t, carry(g, x))

@@ -100,6 +100,7 @@ func TestResetBeforeAnswer(t *testing.T) {
 			t.Parallel()
 			p := startPod(t, once)
 			g := testPool(t, testOptions()).Group(podSet(p.addr))
+			trustPatience(g)
 			require.NoError(t, carry(g, newExchange("POST", "/first")))
 			x := newExchange(tt.method, "/second")
 			if tt.shape != nil {
@@ -421,6 +422,7 @@ func TestInterimAnswersArePassedOver(t *testing.T) {
 	t.Parallel()
 	p := startPod(t, answering("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"+ok))
 	g := testPool(t, testOptions()).Group(podSet(p.addr))
+	trustPatience(g)
 	for range 3 {
 		x := newExchange("POST", "/")
 		withStream(x, &failingBody{left: 100_000}, 100_000)

@@ -17,7 +17,7 @@ import (
 
 // briefly is an idle time that every pod is taken to allow. A pod that closes sooner than this after an answer would fail
 // clients of any kind.
-const briefly = time.Millisecond
+const briefly = 5 * time.Millisecond
 
 // patienceOf is what an endpoint is known to allow idle connections. It is safe for concurrent use; the zero value knows
 // nothing. Two goroutines that learn at the same moment may undo each other's step, which the next look mends.
