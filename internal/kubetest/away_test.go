@@ -108,12 +108,7 @@ func TestAPIServerAway(t *testing.T) {
 	t.Logf("away for %s: %d requests, %d GET and %d POST failed, %d executed twice %v; restarted gateway serves after %s; converged %s after the return",
 		back.Sub(killed).Round(time.Second), len(samples), failedGET, failedPOST, twice, faults, serves.Round(time.Millisecond),
 		converged.Round(time.Millisecond))
-	// Nobody can tell the gateway of the pod that ended: what was in that pod's accept queue at the instant is lost.
-	assert.LessOrEqual(t, failedGET+failedPOST, 2)
-	for fault := range faults {
-		assert.Contains(t, fault, `"code":"upstream_reset"`)
-	}
-	assert.Zero(t, twice)
+	assert.Zero(t, failedGET+failedPOST+twice)
 	assert.Less(t, serves, time.Second)
 	assert.Less(t, converged, time.Second)
 }

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// leave is how long a pod serves after it was told to end: in the long forms what docs/kubernetes.md tells customers.
-func leave() time.Duration { return choose(time.Second, 5*time.Second) }
+// leave is how long a pod serves after it was told to end: what docs/kubernetes.md tells customers.
+const leave = 5 * time.Second
 
 // servePod plays a pod: it answers who it is, and writes down every POST that it executes. It does not return.
 func servePod() {
@@ -51,7 +51,7 @@ func servePod() {
 			os.Exit(0)
 		}
 		leaving.Store(true)
-		time.Sleep(leave())
+		time.Sleep(leave)
 		_ = door.SetDeadline(time.Now())
 		<-served
 		_ = server.Shutdown(context.Background())

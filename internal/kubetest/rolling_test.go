@@ -114,10 +114,10 @@ func roll(t *testing.T, name, change string) {
 }
 
 // rolling updates a Deployment of six pods under load and returns what went wrong.
-func rolling(t *testing.T, name string, enough int64) (failedGET, failedPOST, twice int) {
+func rolling(t *testing.T, name, sessions string, enough int64) (failedGET, failedPOST, twice int) {
 	deploy(t, name, 6)
 	g := startGateway(t, "")
-	g.rules(document(name, ""))
+	g.rules(document(name, sessions))
 	eventually(t, "six endpoints", func() bool { return states(g.endpoints("v1"))["active"] == 6 })
 	first := map[string]bool{}
 	for _, e := range g.endpoints("v1") {
@@ -125,7 +125,7 @@ func rolling(t *testing.T, name string, enough int64) (failedGET, failedPOST, tw
 		require.Equal(t, "zone-a", e.Zone)
 	}
 
-	l := startLoad(t, g, 6, nil)
+	l := startLoad(t, g, 6, func(i int) (string, string) { return "X-Session-Id", fmt.Sprint(name, "-", i) })
 	l.await(enough / 5)
 	begin := time.Now()
 	for change := 2; ; change++ { // as many updates as the requests last for, one at least
@@ -155,7 +155,15 @@ func rolling(t *testing.T, name string, enough int64) (failedGET, failedPOST, tw
 }
 
 func TestRollingUpdate(t *testing.T) {
-	failedGET, failedPOST, twice := rolling(t, "rolling", choose[int64](10_000, 100_000))
+	failedGET, failedPOST, twice := rolling(t, "rolling", "", choose[int64](10_000, 100_000))
+	assert.Zero(t, failedGET)
+	assert.Zero(t, failedPOST)
+	assert.Zero(t, twice)
+}
+
+// TestRollingUpdateUnderSessions: every session is pinned to its pod, stays with it to its end, and goes on elsewhere.
+func TestRollingUpdateUnderSessions(t *testing.T) {
+	failedGET, failedPOST, twice := rolling(t, "sessions", "sessions: {key: [session]}", choose[int64](10_000, 100_000))
 	assert.Zero(t, failedGET)
 	assert.Zero(t, failedPOST)
 	assert.Zero(t, twice)
@@ -166,6 +174,6 @@ func TestRollingUpdate(t *testing.T) {
 func TestRollingUpdateOfAbruptPods(t *testing.T) {
 	cluster.kubelet.setAbrupt(true)
 	t.Cleanup(func() { cluster.kubelet.setAbrupt(false) })
-	_, _, twice := rolling(t, "abrupt", choose[int64](5_000, 100_000))
+	_, _, twice := rolling(t, "abrupt", "", choose[int64](5_000, 100_000))
 	assert.Zero(t, twice)
 }

@@ -120,7 +120,8 @@ func (c *choice) take(i int, now int64) bool {
 	return true
 }
 
-// preferred takes the endpoint of the session's pin, or returns -1. A draining one is for pinned sessions.
+// preferred takes the endpoint of the session's pin, or returns -1. One that is draining, or presumed to be leaving, is for
+// pinned sessions; one that is about to end is for nobody who can go elsewhere.
 func (c *choice) preferred(x *Exchange, now int64) int {
 	if !x.Prefer.IsValid() {
 		return -1
@@ -129,11 +130,22 @@ func (c *choice) preferred(x *Exchange, now int64) int {
 	if i < 0 {
 		return -1
 	}
-	ends := c.view.set.At(i).State == discovery.Draining || !c.view.states[i].stays(now)
-	if ends && !x.Pinned || !c.take(i, now) {
+	e := c.view.states[i]
+	ends := c.view.set.At(i).State == discovery.Draining || !e.stays(now)
+	if ends && !x.Pinned || e.leavesSoon(now) && c.another(i, now) || !c.take(i, now) {
 		return -1
 	}
 	return i
+}
+
+// another reports whether an active endpoint other than i can take over a session.
+func (c *choice) another(i int, now int64) bool {
+	for _, j := range c.view.active {
+		if e := c.view.states[j]; j != i && e.usable(now) && e.stays(now) {
+			return true
+		}
+	}
+	return false
 }
 
 // next takes an active endpoint, one that is presumed to be leaving only if there is no other, a draining one only if no

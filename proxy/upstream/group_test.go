@@ -43,6 +43,7 @@ func TestChoice(t *testing.T) {
 		load   map[string]int64
 		down   []string
 		leaves []string // presumed to be leaving
+		later  time.Duration
 		chosen []string // every endpoint that is chosen at first over many requests
 	}{
 		{name: "none"},
@@ -68,6 +69,10 @@ func TestChoice(t *testing.T) {
 		{name: "all leave", set: all, leaves: []string{a1, a2}, chosen: []string{a1, a2}},
 		{name: "one that leaves before a draining one", set: all, leaves: []string{a1}, down: []string{a2}, chosen: []string{a1}},
 		{name: "pinned to one that leaves", set: all, x: pinned(a1, "u"), leaves: []string{a1}, chosen: []string{a1}},
+		{name: "pinned to one that is about to end", set: all, x: pinned(a1, "u"), leaves: []string{a1}, later: sessionsStay + time.Second,
+			chosen: []string{a2}},
+		{name: "pinned to one that is about to end, and nobody to take over", set: all, x: pinned(a1, "u"), leaves: []string{a1, a2},
+			later: sessionsStay + time.Second, chosen: []string{a1}},
 		{name: "one that leaves preferred without a pin", set: all, leaves: []string{a1},
 			x: &Exchange{Prefer: netip.MustParseAddrPort(a1), PreferUID: "u"}, chosen: []string{a2}},
 	}
@@ -84,9 +89,9 @@ func TestChoice(t *testing.T) {
 					}
 				}
 				if slices.Contains(tt.leaves, e.address) {
-					e.heard(200, false, true)
-					e.heard(200, false, false)
-					e.heard(200, false, false)
+					e.heard(200, false, true, false)
+					e.heard(200, false, false, false)
+					e.heard(200, false, false, false)
 				}
 				require.Equal(t, v.set.At(i).Addr.String(), e.address)
 			}
@@ -94,7 +99,7 @@ func TestChoice(t *testing.T) {
 			chosen := make(map[string]bool)
 			for range 200 {
 				c := choice{view: v}
-				now := time.Now().UnixNano()
+				now := time.Now().Add(tt.later).UnixNano()
 				i := -1
 				if tt.x != nil {
 					i = c.preferred(tt.x, now)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"tellergate/discovery"
 	"tellergate/proxy/http1"
 )
 
@@ -193,7 +194,7 @@ func (c *conn) finalHead(x *Exchange, written bool) error {
 		c.reader.Discard(h.size)
 		switch {
 		case a.Status >= 200:
-			c.endpoint.heard(a.Status, c.reused, h.keep)
+			c.endpoint.heard(a.Status, c.reused, h.keep, x.Endpoint.State == discovery.Draining)
 			x.receive(h, written)
 			return nil
 		case a.Status == 101:

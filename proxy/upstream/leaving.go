@@ -9,6 +9,9 @@ const (
 	// leavingFor is how long an endpoint is presumed to be leaving: what Kubernetes gives a pod to end by default. One that
 	// is still there then closes its connections for another reason.
 	leavingFor = 30 * time.Second
+	// sessionsStay is how long sessions that are pinned to the endpoint still go there. docs/kubernetes.md asks pods to serve
+	// on for 5 seconds: what the last of these sessions have begun ends before the pod does.
+	sessionsStay = 3 * time.Second
 	// leavingAfter is how many new connections in a row have to be closed after their first answer.
 	leavingAfter = 2
 )
@@ -20,7 +23,8 @@ const (
 //
 // It is presumed of an endpoint that has kept connections open and now closes even new ones after their first answer.
 // So neither servers that never keep a connection are meant, nor those that allow each a number of requests, nor the
-// answer to a fault. It is a preference only: where there is no other endpoint, this one is as good as ever.
+// answer to a fault. Of one that is draining, one answer that closes its connection is enough. It is a preference only:
+// where there is no other endpoint, this one is as good as ever.
 type departure struct {
 	keeps  atomic.Bool  // it has kept a connection open since it was last presumed to be leaving
 	closed atomic.Int32 // new connections closed after their first answer, in a row
@@ -28,7 +32,7 @@ type departure struct {
 }
 
 // heard takes note of whether an answer leaves its connection open.
-func (e *endpoint) heard(status int, reused, keep bool) {
+func (e *endpoint) heard(status int, reused, keep, draining bool) {
 	d := &e.departure
 	switch {
 	case keep:
@@ -38,8 +42,8 @@ func (e *endpoint) heard(status int, reused, keep bool) {
 		if d.closed.Load() != 0 {
 			e.left()
 		}
-	case reused || status >= 400 || !d.keeps.Load():
-	case d.closed.Add(1) == leavingAfter:
+	case reused && !draining || status >= 400 || !d.keeps.Load():
+	case d.closed.Add(1) == leavingAfter || draining:
 		d.keeps.Store(false)
 		e.leaving.Store(time.Now().Add(leavingFor).UnixNano())
 		e.closeIdle(maxTime)
@@ -48,6 +52,12 @@ func (e *endpoint) heard(status int, reused, keep bool) {
 
 // stays reports whether the endpoint is not presumed to be leaving at now (Unix ns).
 func (e *endpoint) stays(now int64) bool { return e.leaving.Load() <= now }
+
+// leavesSoon reports whether the endpoint has been presumed to be leaving for so long that it may end at any moment.
+func (e *endpoint) leavesSoon(now int64) bool {
+	until := e.leaving.Load()
+	return until > now && until-now < int64(leavingFor-sessionsStay)
+}
 
 // left ends the presumption: the endpoint is gone, or is not leaving after all.
 func (e *endpoint) left() {

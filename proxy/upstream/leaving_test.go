@@ -20,7 +20,7 @@ import (
 func TestPresumedLeaving(t *testing.T) {
 	t.Parallel()
 	// Each letter is one answer: k keeps its connection open; r closes a reused one, n a new one; f closes a new one with
-	// a fault.
+	// a fault; d closes a reused one of a draining endpoint, e one with a fault.
 	for answers, leaves := range map[string]bool{
 		"":        false,
 		"nnnnnn":  false, // never keeps one
@@ -33,18 +33,25 @@ func TestPresumedLeaving(t *testing.T) {
 		"knnk":    false, // it was something else
 		"knnknnn": true,
 		"knnr":    true,
+		"kd":      true,
+		"d":       false,
+		"ke":      false,
+		"kdk":     false,
 	} {
 		e := NewPool(testOptions()).Group(podSet(netip.MustParseAddrPort(a1))).current().states[0]
 		for _, a := range answers {
 			status := http.StatusOK
-			if a == 'f' {
+			if a == 'f' || a == 'e' {
 				status = http.StatusBadRequest
 			}
-			e.heard(status, a == 'r', a == 'k')
+			e.heard(status, a == 'r' || a == 'd' || a == 'e', a == 'k', a == 'd' || a == 'e')
 		}
 		now := time.Now()
 		require.Equal(t, leaves, !e.stays(now.UnixNano()), answers)
+		require.False(t, e.leavesSoon(now.UnixNano()))
+		require.Equal(t, leaves, e.leavesSoon(now.Add(sessionsStay+time.Second).UnixNano()), answers)
 		require.True(t, e.stays(now.Add(leavingFor).UnixNano()), "nothing is presumed for ever")
+		require.False(t, e.leavesSoon(now.Add(leavingFor).UnixNano()))
 		require.True(t, e.usable(now.UnixNano()))
 	}
 }
