@@ -5,18 +5,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"tellergate/rules"
 )
-
-// codeClasses are the values of the label code, by status / 100.
-var codeClasses = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 
 // metrics are the proxy's own. Nothing in them is labelled by an identity; everything a request touches is resolved
 // before it comes.
 type metrics struct {
-	requests      *prometheus.CounterVec
-	durations     *prometheus.HistogramVec
+	versions      *tallies
 	refused       map[*refusal]prometheus.Counter
 	disagreements map[string]prometheus.Counter // by attribute
 	pinsWritten   prometheus.Counter
@@ -29,15 +23,7 @@ type metrics struct {
 
 func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tellergate_requests_total",
-			Help: "Requests sent to a version, by class of the answer's status and by who decided.",
-		}, []string{"service", "version", "code", "reason"}),
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "tellergate_request_duration_seconds",
-			Help:    "Time from a request's header to the end of its answer.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
-		}, []string{"service", "version"}),
+		versions:      &tallies{of: make(map[versionName]*tally)},
 		refused:       make(map[*refusal]prometheus.Counter, len(refusals)),
 		disagreements: make(map[string]prometheus.Counter),
 		pinsWritten: prometheus.NewCounter(prometheus.CounterOpts{
@@ -81,7 +67,7 @@ func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
 		m.disagreements[name] = disagreements.WithLabelValues(name)
 	}
 	all := []prometheus.Collector{
-		m.requests, m.durations, m.pinsWritten, m.pinsEnded, m.panics, m.abandoned, m.cut, m.acceptFailed, refusedTotal, disagreements, endpoints{p},
+		m.versions, m.pinsWritten, m.pinsEnded, m.panics, m.abandoned, m.cut, m.acceptFailed, refusedTotal, disagreements, endpoints{p},
 	}
 	all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "tellergate_upstream_closed_idle_total",
@@ -117,29 +103,6 @@ func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
 		}
 	}
 	return m, nil
-}
-
-// counters are those of one version.
-type counters struct {
-	requests [len(codeClasses)][rules.Reasons]prometheus.Counter
-	duration prometheus.Observer
-}
-
-// version resolves the counters of one version.
-func (m *metrics) version(service, version string) *counters {
-	c := &counters{duration: m.durations.WithLabelValues(service, version)}
-	for class := 1; class < len(codeClasses); class++ {
-		for reason := range rules.Reasons {
-			c.requests[class][reason] = m.requests.WithLabelValues(
-				service, version, codeClasses[class], rules.Reason(reason).String())
-		}
-	}
-	return c
-}
-
-func (c *counters) observe(status int, reason rules.Reason, took time.Duration) {
-	c.requests[min(max(status/100, 1), len(codeClasses)-1)][reason].Inc()
-	c.duration.Observe(took.Seconds())
 }
 
 // endpoints collects how many endpoints each version has, when it is asked.

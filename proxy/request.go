@@ -73,10 +73,11 @@ type request struct {
 	whole    bool         // the answer was sent to its end
 	line     []byte       // of the access log; empty while there is none to write
 	batch    *accessBatch // takes the line; nil: no access log
+	turn     uint32       // where it counts
 }
 
 func newRequest(p *Proxy) *request {
-	r := &request{p: p, plain: make([]string, p.schema.Len()), batch: p.access.batch()}
+	r := &request{p: p, plain: make([]string, p.schema.Len()), batch: p.access.batch(), turn: p.metrics.versions.nextTurn()}
 	r.query.Attributes = make([]string, p.schema.Len())
 	r.query.Headers = r
 	r.relay = r.interim
@@ -352,7 +353,7 @@ func (r *request) finish() {
 func (r *request) count() {
 	took := r.p.clock(r.conn.at).Sub(r.started)
 	if v := r.decision.Version; v != nil && r.decision.Refusal == rules.NotRefused && r.service != nil {
-		r.table.counters(v, r.service).observe(r.status, r.decision.Reason, took)
+		r.table.tally(v, r.service).observe(r.turn, r.status, r.decision.Reason, took)
 	}
 	if len(r.line) > 0 {
 		r.line = r.appendAccessEnd(r.line, took)

@@ -8,7 +8,7 @@ import (
 	"tellergate/rules"
 )
 
-// A Table is one generation of rules bound to live handles: the groups of pods and the counters of each version. It is
+// A Table is one generation of rules bound to live handles: the groups of pods and the tally of each version. It is
 // immutable; what it refers to is live.
 type Table struct {
 	rules    *rules.RuleSet
@@ -17,8 +17,8 @@ type Table struct {
 }
 
 type boundVersion struct {
-	group    *upstream.Group
-	counters *counters
+	group *upstream.Group
+	tally *tally
 }
 
 // Publish makes rs what every request that starts afterwards sees. The table is built whole, aside; on an error the
@@ -46,7 +46,7 @@ func (p *Proxy) Publish(rs *rules.RuleSet, revision uint64) error {
 				groups[pods] = group
 				retained = append(retained, group)
 			}
-			t.versions[i][j] = boundVersion{group, p.metrics.version(service.Name(), version.Name())}
+			t.versions[i][j] = boundVersion{group, p.metrics.versions.version(service.Name(), version.Name())}
 		}
 	}
 	p.table.Store(t)
@@ -62,8 +62,8 @@ func (t *Table) group(v *rules.CompiledVersion, s *rules.CompiledService) *upstr
 	return t.versions[s.Index()][v.Index()].group
 }
 
-func (t *Table) counters(v *rules.CompiledVersion, s *rules.CompiledService) *counters {
-	return t.versions[s.Index()][v.Index()].counters
+func (t *Table) tally(v *rules.CompiledVersion, s *rules.CompiledService) *tally {
+	return t.versions[s.Index()][v.Index()].tally
 }
 
 // Availability answers for rs what its versions' pods can take now. Versions that the published rules do not have are
