@@ -67,7 +67,8 @@ type Proxy struct {
 
 	shutdown  config.Shutdown
 	frontends []*frontend
-	requests  sync.Pool // of *request
+	requests  sync.Pool     // of *request
+	turn      atomic.Uint32 // of request objects; tally says what for
 
 	terms    atomic.Pointer[terms] // what Reload replaces
 	table    atomic.Pointer[Table] // what Publish replaces; nil until the first one

@@ -77,7 +77,7 @@ type request struct {
 }
 
 func newRequest(p *Proxy) *request {
-	r := &request{p: p, plain: make([]string, p.schema.Len()), batch: p.access.batch(), turn: p.metrics.versions.nextTurn()}
+	r := &request{p: p, plain: make([]string, p.schema.Len()), batch: p.access.batch(), turn: p.turn.Add(1)}
 	r.query.Attributes = make([]string, p.schema.Len())
 	r.query.Headers = r
 	r.relay = r.interim

@@ -51,15 +51,11 @@ func (t *tally) observe(turn uint32, status int, reason rules.Reason, took time.
 // tallies holds the tally of each version that there has been since the start: counters go on where a version comes back.
 // It is the collector of their metrics.
 type tallies struct {
-	mu   sync.Mutex
-	of   map[versionName]*tally // guarded by mu
-	turn atomic.Uint32          // hands out turns
+	mu sync.Mutex
+	of map[versionName]*tally // guarded by mu
 }
 
 type versionName struct{ service, version string }
-
-// nextTurn is for each request object.
-func (all *tallies) nextTurn() uint32 { return all.turn.Add(1) }
 
 // version returns the tally of one version.
 func (all *tallies) version(service, version string) *tally {
