@@ -1,6 +1,7 @@
 package main
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,8 +59,33 @@ var (
 		"Pin keys that fell because sessions.memory.entries was reached; their sessions may change version.", nil, nil)
 )
 
-// A sessionCollector counts sessions when somebody scrapes, so that no request pays for a gauge.
-type sessionCollector struct{ pins *session.Memory }
+// A sessionCollector counts sessions when somebody scrapes, so that no request pays for a gauge. Counting walks every pin:
+// it is done again only when it has rested for countRest times as long as it took, and
+// tellergate_sessions_counted_timestamp_seconds says when that was.
+type sessionCollector struct {
+	pins *session.Memory
+	now  func() time.Time
+
+	mu      sync.Mutex
+	counts  []session.Count // guarded by mu, as what follows
+	counted time.Time       // when the count began
+	rest    time.Time       // until then it is good enough
+}
+
+const countRest = 50 // a million pins take a second or so: they are counted once a minute
+
+// count returns the sessions by version and when they were counted.
+func (c *sessionCollector) count(pins func() ([]session.Count, error)) ([]session.Count, time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if began := c.now(); !began.Before(c.rest) {
+		counts, _ := pins() // memory always knows
+		c.counts, c.counted = session.Together(counts), began
+		ended := c.now()
+		c.rest = ended.Add(countRest * ended.Sub(began))
+	}
+	return c.counts, c.counted
+}
 
 // Describe implements prometheus.Collector.
 func (c *sessionCollector) Describe(out chan<- *prometheus.Desc) {
@@ -72,12 +98,12 @@ func (c *sessionCollector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *sessionCollector) Collect(out chan<- prometheus.Metric) {
-	counts, _ := c.pins.Counts() // memory always knows
-	for _, n := range session.Together(counts) {
+	counts, counted := c.count(c.pins.Counts)
+	for _, n := range counts {
 		out <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(n.Sessions), n.Service, n.Version)
 	}
 	out <- prometheus.MustNewConstMetric(sessionsKnown, prometheus.GaugeValue, 1)
-	out <- prometheus.MustNewConstMetric(sessionsCounted, prometheus.GaugeValue, float64(time.Now().UnixMilli())/1000)
+	out <- prometheus.MustNewConstMetric(sessionsCounted, prometheus.GaugeValue, float64(counted.UnixMilli())/1000)
 	kept, evicted := c.pins.Keys()
 	out <- prometheus.MustNewConstMetric(pinKeysDesc, prometheus.GaugeValue, float64(kept))
 	out <- prometheus.MustNewConstMetric(pinEvictedDesc, prometheus.CounterValue, float64(evicted))

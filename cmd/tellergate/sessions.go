@@ -102,7 +102,7 @@ func (g *gateway) openSessions(metrics prometheus.Registerer) (sessions, fleet, 
 	settings := &g.settings.Sessions
 	if settings.Store == "memory" {
 		pins := session.NewMemory(settings.Memory.Entries, nil)
-		metrics.MustRegister(&sessionCollector{pins: pins})
+		metrics.MustRegister(&sessionCollector{pins: pins, now: time.Now})
 		return pins, session.NewAlone(pins, g.self), nil, nil
 	}
 	options, err := g.redisOptions(&settings.Redis)
