@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -12,29 +13,49 @@ import (
 
 func BenchmarkRequest(b *testing.B) {
 	g := start(b, settings(), twoVersions(record1(b), record1(b)))
-	c, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
-	require.NoError(b, err)
-	defer c.Close()
-	request := []byte("GET /teller/balance?account=1 HTTP/1.1\r\nHost: counter.bank.example\r\nAccept: */*\r\n" +
-		"X-Branch-Id: 0002\r\nX-Teller-Id: 7\r\nX-Request-Id: abc\r\nCookie: JSESSIONID=abcdef\r\n\r\n")
-	reader := bufio.NewReader(c)
 	b.ReportAllocs()
-	for b.Loop() {
+	exchange(b, g.url, b.Loop)
+}
+
+// BenchmarkRequests is BenchmarkRequest for 32 clients at once for each processor: what they share shows in -cpu 1,2 with
+// -mutexprofile and -blockprofile.
+func BenchmarkRequests(b *testing.B) {
+	g := start(b, settings(), twoVersions(record1(b), record1(b)))
+	b.ReportAllocs()
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) { exchange(b, g.url, pb.Next) })
+}
+
+// exchange sends requests on one connection as long as more wants.
+func exchange(b *testing.B, url string, more func() bool) {
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	defer c.Close()
+	request := fmt.Appendf(nil, "GET /teller/balance?account=1 HTTP/1.1\r\nHost: counter.bank.example\r\nAccept: */*\r\n"+
+		"X-Branch-Id: 0002\r\nX-Teller-Id: 7\r\nX-Request-Id: abc\r\nCookie: JSESSIONID=%s\r\n\r\n", c.LocalAddr())
+	reader := bufio.NewReader(c)
+	for more() {
 		if _, err := c.Write(request); err != nil {
-			b.Fatal(err)
+			b.Error(err)
+			return
 		}
 		answer := 0
 		for {
 			line, err := reader.ReadSlice('\n')
 			if err != nil {
-				b.Fatal(err)
+				b.Error(err)
+				return
 			}
 			if answer++; len(line) == 2 {
 				break
 			}
 		}
 		if _, err := reader.Discard(2); err != nil {
-			b.Fatal(err)
+			b.Error(err)
+			return
 		}
 	}
 }
