@@ -96,7 +96,7 @@ func requestOf(ctx context.Context) request {
 func takes(op huma.Operation, maxBytes int64, schemas map[string]*huma.Schema) huma.Operation {
 	op.MaxBodyBytes = maxBytes + 1 // huma refuses a body of exactly the bound
 	op.BodyReadTimeout = 30 * time.Second
-	if maxBytes > api.MaxDocumentBytes {
+	if maxBytes > api.MaxRequestBytes {
 		op.BodyReadTimeout = 2 * time.Minute
 	}
 	if schemas != nil {

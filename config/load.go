@@ -33,13 +33,16 @@ var defaultText []byte
 // Default returns the text of the commented embedded default settings, freshly allocated.
 func Default() []byte { return append([]byte(nil), defaultText...) }
 
+// maxSettingsBytes bounds the settings file.
+const maxSettingsBytes = 8 << 20
+
 // Load reads, checks and completes the settings file at path. An empty path gives the embedded defaults. The error is a
 // problem.List with every fault, or says why the file could not be read.
 func Load(path string) (*Settings, error) {
 	if path == "" {
 		return parse(defaultText, ".")
 	}
-	text, err := readFile(path, strictyaml.MaxBytes)
+	text, err := readFile(path, maxSettingsBytes)
 	if err != nil {
 		return nil, fmt.Errorf("reading the settings: %w", err)
 	}

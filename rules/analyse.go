@@ -18,7 +18,10 @@ type Analysis struct {
 	// Overlaps holds pairs of rules that meet one request and send it to different versions.
 	Overlaps []Overlap `json:"overlaps,omitempty"`
 	// MoreOverlaps is how many overlaps were found beyond those listed.
-	MoreOverlaps int `json:"moreOverlaps,omitempty"`
+	MoreOverlaps int `json:"moreOverlaps,omitempty" doc:"how many were found beyond those listed"`
+	// OverlapsAtLeast tells that not every pair of rules was searched to the end, so that there may be more overlaps than
+	// those listed and MoreOverlaps; NotAnalysed says which.
+	OverlapsAtLeast bool `json:"overlapsAtLeast,omitempty" doc:"there may be more than overlaps and moreOverlaps: not every pair was searched to the end"`
 	// UnknownBranches holds branches that rules and lists name and the organisation of their legal entity does not have.
 	UnknownBranches []Finding `json:"unknownBranches,omitempty"`
 	// Unmentioned counts, for each organisation, the branches that no test of any rule meets.
@@ -92,7 +95,10 @@ type analyst struct {
 	overlaps int
 	pairs    int // searched
 	compared int
-	seen     map[[2]uint32]bool
+	seen     map[[2]uint32]bool // overlaps noted
+	tried    map[[2]uint32]bool // pairs searched
+	hard     int                // pairs of which nothing can be said
+	masked   int                // pairs that meet in a request which another rule decides
 }
 
 type pairFound struct {
@@ -103,7 +109,7 @@ type pairFound struct {
 func newAnalyst(to *Analysis, set *RuleSet, of *CompiledService, match *Match) *analyst {
 	return &analyst{Analysis: to, set: set, of: of, solver: newSolver(set.schema, match),
 		parts: make([][]condition, len(of.rules.ordered)), dead: make([]bool, len(of.rules.ordered)),
-		seen: make(map[[2]uint32]bool)}
+		seen: make(map[[2]uint32]bool), tried: make(map[[2]uint32]bool)}
 }
 
 func (a *analyst) finding(rank uint32, by []string, why string) Finding {
@@ -144,9 +150,18 @@ func (a *analyst) service() {
 	for _, f := range a.found {
 		a.Overlaps = append(a.Overlaps, f.Overlap)
 	}
-	if skipped > 0 {
-		a.NotAnalysed = append(a.NotAnalysed, Finding{Service: a.of.name, Why: fmt.Sprintf(
-			"up to %d pairs of rules were not searched for a request that both meet: the service has too many", skipped)})
+	unsolved := slices.ContainsFunc(a.NotAnalysed, func(f Finding) bool { return f.Service == a.of.name && f.Rule != "" })
+	note := func(n int, format string) {
+		if n > 0 {
+			a.NotAnalysed = append(a.NotAnalysed, Finding{Service: a.of.name, Why: fmt.Sprintf(format, n)})
+		}
+	}
+	note(a.hard-maxFindings, "of %d more pairs of rules it is not known whether a request meets both")
+	note(a.masked, "%d pairs of rules both meet a request that a rule before them decides; whether one of them decides another "+
+		"such request was not searched")
+	note(skipped, "up to %d pairs of rules were not searched for a request that both meet: the service has too many")
+	if unsolved || a.masked > 0 || skipped > 0 {
+		a.OverlapsAtLeast = true
 	}
 }
 
@@ -280,9 +295,30 @@ func (a *analyst) pair(before, rank uint32) {
 		apart(a.parts[before], a.parts[rank]) || a.seen[[2]uint32{before, rank}] || a.pairs >= maxPairs {
 		return
 	}
+	pair := [2]uint32{before, rank}
+	if a.tried[pair] {
+		return
+	}
+	a.tried[pair] = true
 	a.pairs++
-	if q, _ := a.solver.solve(append(slices.Clone(a.parts[before]), a.parts[rank]...)...); q != nil {
+	together := append(slices.Clone(a.parts[before]), a.parts[rank]...)
+	q, impossible := a.solver.solve(together...)
+	switch {
+	case impossible:
+	case q == nil || a.set.Match(q) != a.of:
+		if a.hard++; a.hard <= maxFindings {
+			why := "every request that was tried belongs to another service"
+			if q == nil {
+				why = unsolved(together)
+			}
+			a.NotAnalysed = append(a.NotAnalysed, a.finding(rank, nil, fmt.Sprintf(
+				"together with rule %s, which comes before it: %s", ordered[before].name, why)))
+		}
+	default:
 		a.overlap(rank, q)
+		if !a.seen[pair] {
+			a.masked++
+		}
 	}
 }
 

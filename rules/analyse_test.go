@@ -142,6 +142,39 @@ func TestAnalysis(t *testing.T) {
 	require.Contains(t, pairs, "all-of-9001 over half")
 }
 
+// TestAnalysisTellsWhatItGaveUpOn has pairs of which nothing is known, each of whose rules by itself is well known.
+func TestAnalysisTellsWhatItGaveUpOn(t *testing.T) {
+	t.Parallel()
+	drawn := func(salt string) Condition { return Condition{Bucket: &Bucket{By: []string{"teller"}, Below: 20, Salt: salt}} }
+	to := func(name string, priority int, version string, when Condition) Rule {
+		return Rule{Name: name, Priority: priority, Then: Outcome{Version: version}, When: &when}
+	}
+	in := testInputs(t)
+	d := counter(
+		to("no-channel", 90, "v2", Condition{Attribute: "channel", Present: ptr(false)}),
+		to("branch", 80, "v1", Condition{Attribute: "branch", Is: ptr("9001/3201")}),
+		to("teller", 70, "v4", Condition{Attribute: "teller", Is: ptr("9001/0001")}),
+	)
+	a := Analyse(d, in, compiled(t, d, in))
+	require.Len(t, a.Overlaps, 2, "no-channel over both")
+	require.True(t, a.OverlapsAtLeast)
+	require.Equal(t, []Finding{{Service: "counter", Why: "1 pairs of rules both meet a request that a rule before them decides; " +
+		"whether one of them decides another such request was not searched"}}, a.NotAnalysed)
+
+	d = counter(to("some", 90, "v2", drawn("s")), to("others", 80, "v4", drawn("t")))
+	a = Analyse(d, in, compiled(t, d, in))
+	require.Empty(t, a.Overlaps)
+	require.True(t, a.OverlapsAtLeast)
+	require.Equal(t, []Finding{{Service: "counter", Rule: "others",
+		Why: "together with rule some, which comes before it: nobody was found in its bucket"}}, a.NotAnalysed)
+
+	d = counter(to("a", 90, "v2", Condition{Attribute: "branch", Is: ptr("9001/3201")}),
+		to("b", 80, "v4", Condition{Attribute: "branch", Is: ptr("9001/3200")}))
+	a = Analyse(d, in, compiled(t, d, in))
+	require.False(t, a.OverlapsAtLeast, "all was searched")
+	require.Empty(t, a.NotAnalysed)
+}
+
 // BenchmarkAnalyse analyses many rules, as a call of the API does.
 func BenchmarkAnalyse(b *testing.B) {
 	in := bankInputs(b, 100_000)

@@ -127,7 +127,7 @@ const (
 
 // Limits of request bodies, in bytes.
 const (
-	MaxDocumentBytes     = 8 << 20
+	MaxDocumentBytes     = 64 << 20
 	MaxListBytes         = 64 << 20
 	MaxOrganisationBytes = 64 << 20
 	MaxRequestBytes      = 1 << 20 // every other call; an explain with a draft takes MaxDocumentBytes more

@@ -25,7 +25,7 @@ func writeAnalysis(w io.Writer, file string, a *rules.Analysis) {
 		lines[i] = fmt.Sprintf("%s/%s and %s, which comes before it, send this request to different versions: %s",
 			o.Service, o.Rule, o.Before, witnessText(&o.Witness))
 	}
-	writeLines(w, file, "overlap", lines, a.MoreOverlaps)
+	writeLines(w, file, "overlap", lines, a.MoreOverlaps, a.OverlapsAtLeast)
 	writeFindings(w, file, "unknown branch", a.UnknownBranches)
 	for _, u := range a.Unmentioned {
 		fmt.Fprintf(w, "%s: unmentioned: no rule names %d of the %d branches of %s, for example %s\n", file, u.Branches, u.Of,
@@ -49,16 +49,28 @@ func writeFindings(w io.Writer, file, kind string, findings []rules.Finding) {
 			lines[i] += " (" + strings.Join(f.By, ", ") + ")"
 		}
 	}
-	writeLines(w, file, kind, lines, 0)
+	writeLines(w, file, kind, lines, 0, false)
 }
 
-func writeLines(w io.Writer, file, kind string, lines []string, more int) {
+// writeLines prints the first lines and how many there are besides, of which more are in no output; atLeast says that
+// there may be others that nobody found.
+func writeLines(w io.Writer, file, kind string, lines []string, more int, atLeast bool) {
 	for _, line := range lines[:min(analysisLines, len(lines))] {
 		fmt.Fprintf(w, "%s: %s: %s\n", file, kind, oneLine(line))
 	}
-	if more += len(lines) - analysisLines; more > 0 && len(lines) >= analysisLines {
-		fmt.Fprintf(w, "%s: %s: and %d more; -o json has them\n", file, kind, more)
+	unprinted := max(0, len(lines)-analysisLines)
+	if unprinted+more == 0 {
+		return
 	}
+	bound := ""
+	if atLeast {
+		bound = "at least "
+	}
+	fmt.Fprintf(w, "%s: %s: and %s%d more", file, kind, bound, unprinted+more)
+	if unprinted > 0 {
+		fmt.Fprintf(w, "; -o json has %d of them", unprinted)
+	}
+	fmt.Fprintln(w)
 }
 
 // witnessText prints a request as the flags of explain.

@@ -23,7 +23,7 @@ func TestWriteAnalysis(t *testing.T) {
 	for range analysisLines + 2 {
 		a.Overlaps = append(a.Overlaps, rules.Overlap{Service: "counter", Before: "e", Rule: "f", Witness: witness})
 	}
-	a.MoreOverlaps = 3
+	a.MoreOverlaps, a.OverlapsAtLeast = 3, true
 	var got strings.Builder
 	writeAnalysis(&got, "rules.yaml", a)
 	overlap := "rules.yaml: overlap: counter/f and e, which comes before it, send this request to different versions: " +
@@ -31,7 +31,7 @@ func TestWriteAnalysis(t *testing.T) {
 	require.Equal(t, "rules.yaml: never matches: counter/a: no request can\n"+
 		"rules.yaml: shadowed: counter/b: taken (c, d)\n"+
 		strings.Repeat(overlap, analysisLines)+
-		"rules.yaml: overlap: and 5 more; -o json has them\n"+
+		"rules.yaml: overlap: and at least 5 more; -o json has 2 of them\n"+
 		"rules.yaml: unknown branch: list x holds 2\n"+
 		"rules.yaml: unmentioned: no rule names 2 of the 5 branches of 9001, for example 1, 2\n"+
 		"rules.yaml: not analysed: counter: too many\n", got.String())

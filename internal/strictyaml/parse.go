@@ -29,6 +29,13 @@ func parse(data []byte) (*yaml.Node, *problem.Problem) {
 			Remedy:  "move long sets of values into lists",
 		}
 	}
+	if marks := countMarks(data); marks > maxMarks {
+		return nil, &problem.Problem{
+			Message: fmt.Sprintf("the text has too many values: %d bytes may begin one ([ { , : - ? and ends of lines), and at most "+
+				"%d are read", marks, maxMarks),
+			Remedy: "move long sets of values into lists",
+		}
+	}
 	if fault := checkText(data); fault != nil {
 		return nil, fault
 	}
@@ -65,6 +72,17 @@ func parse(data []byte) (*yaml.Node, *problem.Problem) {
 	}
 	return root, nil
 }
+
+// countMarks returns how many bytes of data may begin a value. Every node that the parser makes stands behind one of them,
+// and behind none more than two.
+func countMarks(data []byte) (marks int) {
+	for _, c := range data {
+		marks += int(isMark[c])
+	}
+	return marks
+}
+
+var isMark = [256]uint8{'[': 1, '{': 1, ',': 1, ':': 1, '-': 1, '?': 1, '\n': 1, '\r': 1}
 
 // checkText finds the first byte that is not UTF-8.
 func checkText(data []byte) *problem.Problem {

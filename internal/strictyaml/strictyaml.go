@@ -14,8 +14,14 @@ import (
 	"tellergate/internal/problem"
 )
 
-// MaxBytes bounds the text that Decode reads: 8 MiB.
-const MaxBytes = 8 << 20
+// MaxBytes bounds the text that Decode reads: 64 MiB.
+const MaxBytes = 64 << 20
+
+// maxMarks bounds how many bytes of a text may begin a value: brackets, commas, colons, dashes, question marks, ends of
+// lines. It bounds the memory that reading takes, which is some 150 bytes for each value (see BenchmarkDecode): a text of
+// nothing but empty values takes at most 3 GB, a rule document of a hundred thousand rules about 1 GB. A text of 8 MiB
+// cannot have too many.
+const maxMarks = 8 << 20
 
 // Decode reads one YAML document from data into the struct that out points to, by the rules below, and returns where
 // everything stood. If the list is not empty, out must not be used.
@@ -28,8 +34,8 @@ const MaxBytes = 8 << 20
 // becomes the message, and the remedy too if it is a Fault), and OneOrMany. A string takes only a quoted or plainly
 // textual scalar: 0012 and true must be quoted. Any other type is a programming error and panics.
 //
-// Of a text with very many faults the first maxProblems are spelled out. Memory is bounded by the length of the text:
-// no path of an untrusted text is built unless there is a fault to report there.
+// Of a text with very many faults the first maxProblems are spelled out. Memory is bounded by the number of values,
+// which is bounded too: no path of an untrusted text is built unless there is a fault to report there.
 func Decode(data []byte, out any) (*Source, problem.List) {
 	root, fault := parse(data)
 	if fault != nil {

@@ -197,8 +197,10 @@ func TestDecodeReportsEveryFault(t *testing.T) {
 1:8: the character U+0000 must not stand in a text; remove it; in double quotes it may be written as an escape`},
 		{"too deep for the parser", strings.Repeat("[", 20_000), `
 1:1: the text is not YAML: exceeded max depth of 10000; check indentation, quotes and brackets there and just above`},
-		{"too large", strings.Repeat("# ten MB\n", 10<<20/9), `
-the text has 10485756 bytes, and at most 8388608 are read; move long sets of values into lists`},
+		{"too large", "# " + strings.Repeat("x", 64<<20), `
+the text has 67108866 bytes, and at most 67108864 are read; move long sets of values into lists`},
+		{"too many values", "items: [" + strings.Repeat("[],", 5<<20) + "]", `
+the text has too many values: 10485762 bytes may begin one ([ { , : - ? and ends of lines), and at most 8388608 are read; move long sets of values into lists`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var o outer
