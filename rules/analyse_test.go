@@ -145,7 +145,9 @@ func TestAnalysis(t *testing.T) {
 // TestAnalysisTellsWhatItGaveUpOn has pairs of which nothing is known, each of whose rules by itself is well known.
 func TestAnalysisTellsWhatItGaveUpOn(t *testing.T) {
 	t.Parallel()
-	drawn := func(salt string) Condition { return Condition{Bucket: &Bucket{By: []string{"teller"}, Below: 20, Salt: salt}} }
+	drawn := func(salt string) Condition {
+		return Condition{Bucket: &Bucket{By: []string{"teller"}, Below: 20, Salt: salt}}
+	}
 	to := func(name string, priority int, version string, when Condition) Rule {
 		return Rule{Name: name, Priority: priority, Then: Outcome{Version: version}, When: &when}
 	}
