@@ -58,7 +58,7 @@ func TestFaults(t *testing.T) {
 		document("not-utf-8", in("The counter", "\xb9\xf1\xcc\xa8")),
 		document("several-faults", in("default: v1", "default: v9")+
 			"      - {name: pilot-tellers, priority: 1, then: {version: v8}}\n"),
-		{"document-too-large", put, api.RulesPath, strings.Repeat("#", 10<<20), asYAML, 413},
+		{"document-too-large", put, api.RulesPath, strings.Repeat("#", 64<<20+1), asYAML, 413},
 		{"no-if-match", put, api.RulesPath, rules, []string{"Content-Type", yaml}, 428},
 		{"if-match-anything", put, api.RulesPath, rules, []string{"Content-Type", yaml, "If-Match", "*"}, 428},
 		{"if-match-stale", put, api.RulesPath, rules, []string{"Content-Type", yaml, "If-Match", `"2"`}, 412},
