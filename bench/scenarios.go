@@ -60,5 +60,5 @@ var scenarios = []scenario{
 	{name: "idle", title: "10,000 idle keep-alive connections", contenders: proxies, reply: 300,
 		mix: load.MixOptions{Count: sessions}, connections: 64, idle: 10_000, loads: []report.Load{report.Idle}},
 	{name: "tls", title: "TLS", notBuilt: "not built yet: frontends speak no TLS"},
-	{name: "pin-redis", title: "pin miss to Redis", notBuilt: "not built yet: sessions are kept in the process"},
+	{name: "pin-redis", title: "pin miss to Redis", notBuilt: "not measured yet: the harness starts no Redis"},
 }
