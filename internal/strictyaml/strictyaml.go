@@ -18,9 +18,8 @@ import (
 const MaxBytes = 64 << 20
 
 // maxMarks bounds how many bytes of a text may begin a value: brackets, commas, colons, dashes, question marks, ends of
-// lines. It bounds the memory that reading takes, which is some 150 bytes for each value (see BenchmarkDecode): a text of
-// nothing but empty values takes at most 3 GB, a rule document of a hundred thousand rules about 1 GB. A text of 8 MiB
-// cannot have too many.
+// lines. Values are what costs memory, many times their length, so it is their number that is bounded: a long text takes no
+// more than 8 MiB of nothing but empty values would. A rule takes about 30.
 const maxMarks = 8 << 20
 
 // Decode reads one YAML document from data into the struct that out points to, by the rules below, and returns where
