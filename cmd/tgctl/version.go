@@ -144,7 +144,11 @@ func interactive(in io.Reader) bool {
 		return false
 	}
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull) // is such a device too, and answers nothing
+	return err != nil || !os.SameFile(info, null)
 }
 
 func (t *tool) drain() *cobra.Command {

@@ -108,7 +108,7 @@ type counting struct {
 	of   atomic.Int64
 
 	mu      sync.Mutex       // guards everything below
-	changes time.Time        // an operator moved or ended something here then: older censuses do not answer
+	changes time.Time        // an operator moved or ended something here, or Redis was away: older censuses do not answer
 	wanted  time.Time        // some census that began then or later is wanted,
 	until   time.Time        // until then
 	watched time.Time        // and one after the other until then
@@ -300,6 +300,7 @@ func (c *counting) end(l *ledger, began time.Time, err error) {
 	case errors.Is(err, errUnwanted):
 	case err != nil:
 		c.err, c.failed, c.last = err, began, nil
+		c.changes = time.Now() // what was counted before is not what is known now
 	default:
 		c.kept, c.err = l, nil
 		c.last = append(slices.Clone(c.last[max(0, len(c.last)-session.Clean+1):]), l.Census)
