@@ -26,9 +26,9 @@ import (
 
 const (
 	scanKeys = 256
-	// rest is how many times as long as a step took a scan rests after it: the time at a Redis that it takes is at most
-	// a tenth, and most of that is the way there and back.
-	rest = 9
+	// rest is how many times as long as a step took a scan rests after it: of the time of a Redis it takes at most a
+	// sixteenth, and less by the way there and back.
+	rest = 15
 	// attempts is how often a step is tried that Redis did not answer in time.
 	attempts = 4
 
@@ -161,7 +161,9 @@ func (s *Store) census(anyKept bool, most time.Duration) (*ledger, error) {
 		if c.wanted.Before(from) {
 			c.wanted = from
 		}
-		c.until = time.Now().Add(lingering)
+		if until := now.Add(most + lingering); c.until.Before(until) {
+			c.until = until // not shorter than this waits, nor than another does
+		}
 		changed := c.changed
 		c.mu.Unlock()
 		c.awake()
