@@ -150,26 +150,30 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 }
 
-// introduce tells once whether the API server serves what the settings say pods are found through.
+// introduce tells whether the API server serves what the settings say pods are found through.
 func (s *Source) introduce(ctx context.Context) {
 	what := "EndpointSlices (discovery.k8s.io/v1)"
 	if s.options.Legacy {
 		what = "legacy Endpoints (v1), which know no draining pods"
 	}
-	if s.gate.enter(ctx) != nil {
-		return
-	}
-	err := s.check(ctx, s.options.Legacy)
-	switch {
-	case ctx.Err() != nil:
-		s.gate.abandoned()
-	case err != nil:
-		s.gate.failed(err)
-		s.options.Notify(Notice{"the API server at " + s.server + " could not be asked for " + what +
-			"; pods stay as they were last known, and this is tried again", err})
-	default:
-		s.gate.succeeded()
-		s.options.Notify(Notice{Text: "pods are found through " + what + " of the API server at " + s.server})
+	for first := true; s.gate.enter(ctx) == nil; first = false {
+		opening := s.gate.opening()
+		err := s.check(ctx, s.options.Legacy)
+		switch {
+		case ctx.Err() != nil:
+			s.gate.abandoned()
+			return
+		case err == nil:
+			s.gate.succeeded()
+			s.options.Notify(Notice{Text: "pods are found through " + what + " of the API server at " + s.server})
+			return
+		case first:
+			s.options.Notify(Notice{"the API server at " + s.server + " could not be asked for " + what +
+				"; pods stay as they were last known, and this is tried again", err})
+		}
+		if !s.gate.failed(err) {
+			await(ctx, opening, longestPause)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -471,6 +472,29 @@ func TestRefusalsAfterAnOutage(t *testing.T) {
 	require.Equal(t, 1, sets[0].Load().Len())
 	server.failing(nil)
 	require.Eventually(t, func() bool { return r.Status().Stale == 0 }, deadline, time.Millisecond)
+}
+
+func TestIntroduction(t *testing.T) {
+	var r rig
+	var asked atomic.Int64
+	r.Source = newSource(Options{Notify: func(n Notice) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.notices = append(r.notices, n.Text)
+	}}, newFakeServer(), "https://cluster", func(context.Context, bool) error {
+		if asked.Add(1) < 3 {
+			return errors.New("connection refused")
+		}
+		return nil
+	})
+	r.introduce(t.Context())
+	require.EqualValues(t, 3, asked.Load())
+	require.Equal(t, []string{
+		"the API server at https://cluster could not be asked for EndpointSlices (discovery.k8s.io/v1); pods stay as they were last known, and this is tried again",
+		"the API server at https://cluster cannot be reached; pods stay as they were last known",
+		"the API server at https://cluster answers again",
+		"pods are found through EndpointSlices (discovery.k8s.io/v1) of the API server at https://cluster",
+	}, r.notices)
 }
 
 func TestPodLabels(t *testing.T) {

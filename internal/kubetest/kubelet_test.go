@@ -21,6 +21,7 @@ type kubelet struct {
 	pods   map[string]*podProcess // by UID; guarded by mu
 	last   int                    // the last address given; guarded by mu
 	abrupt bool                   // pods exit at once when they are deleted; guarded by mu
+	over   map[string]bool        // apps whose test is over: their pods are killed when they are deleted; guarded by mu
 }
 
 type podProcess struct {
@@ -42,7 +43,8 @@ type podList struct {
 }
 
 func newKubelet(c *Cluster) *kubelet {
-	k := &kubelet{c: c, quit: make(chan struct{}), pods: make(map[string]*podProcess)}
+	k := &kubelet{c: c, quit: make(chan struct{}), pods: make(map[string]*podProcess),
+		over: make(map[string]bool)}
 	k.done.Go(func() {
 		for {
 			select {
@@ -79,6 +81,9 @@ func (k *kubelet) look() {
 		if p == nil && item.Metadata.DeletionTimestamp == "" {
 			p = k.run(item.Metadata.Namespace, item.Metadata.Name, item.Metadata.UID, item.Metadata.Labels["version"])
 			k.pods[p.uid] = p
+		}
+		if p != nil && item.Metadata.DeletionTimestamp != "" && k.over[item.Metadata.Labels["app"]] {
+			_ = p.cmd.Process.Kill()
 		}
 		k.mu.Unlock()
 		switch {
@@ -181,6 +186,13 @@ func (k *kubelet) setAbrupt(abrupt bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.abrupt = abrupt
+}
+
+// setOver says whether the test of an app is over: nobody waits for its pods to serve on then.
+func (k *kubelet) setOver(app string, over bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.over[app] = over
 }
 
 // leave tells one pod's process to end, without anybody having deleted the pod.

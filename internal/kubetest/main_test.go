@@ -18,6 +18,9 @@ const (
 // version is that of the API server that `make kube` builds.
 const version = "v1.35.0"
 
+// podsIPv6 is where pods may have IPv6 addresses.
+const podsIPv6 = "fd00:244::/64"
+
 var (
 	gatewayBinary string
 	cluster       *Cluster
@@ -104,6 +107,8 @@ func inside(m *testing.M) int {
 			return fail(fmt.Errorf("ip %v: %w: %s", arguments, err, out))
 		}
 	}
+	// For TestIPv6, which says so where the machine has none.
+	_ = exec.Command("ip", "-6", "route", "add", "local", podsIPv6, "dev", "lo").Run()
 	dir, err := os.MkdirTemp("", "tellergate-kubetest-")
 	if err != nil {
 		return fail(err)

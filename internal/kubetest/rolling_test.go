@@ -47,7 +47,9 @@ func deployVersion(t *testing.T, name, version string, replicas int) {
 			"ports":    []any{map[string]any{"name": "http", "port": 80, "targetPort": 8080}},
 		},
 	}, nil)
+	cluster.kubelet.setOver(name, false)
 	t.Cleanup(func() {
+		cluster.kubelet.setOver(name, true)
 		// Children first: the garbage collector is not among the controllers that run.
 		cluster.must("DELETE", "/apis/apps/v1/namespaces/bank/deployments/"+name, nil, nil)
 		cluster.must("DELETE", "/apis/apps/v1/namespaces/bank/replicasets?labelSelector=app="+name, nil, nil)

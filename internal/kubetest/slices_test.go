@@ -2,7 +2,10 @@ package kubetest
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -114,6 +117,31 @@ func TestSlicesByHand(t *testing.T) {
 	took := eventually(t, "the last endpoint's removal is believed at once", func() bool { return len(g.endpoints("v1")) == 0 })
 	require.Less(t, took, 10*time.Second)
 	require.Equal(t, "0", g.metric("held_total"))
+}
+
+// TestIPv6 sends to a pod that has an IPv6 address, and not to its port for something else.
+func TestIPv6(t *testing.T) {
+	const address = "fd00:244::7"
+	listener, err := net.Listen("tcp", "["+address+"]:8080")
+	if err != nil && os.Getenv("CI") != "true" {
+		t.Skip("this machine has no IPv6: ", err)
+	}
+	require.NoError(t, err)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		_, _ = io.WriteString(w, q.Context().Value(http.LocalAddrContextKey).(net.Addr).String())
+	})}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	body := sliceBody("six", "six", "IPv6", []any{map[string]any{"addresses": []string{address}}})
+	body["ports"] = []any{map[string]any{"name": "metrics", "port": 9090}, map[string]any{"name": "http", "port": 8080}}
+	cluster.must("POST", slicesPath, body, nil)
+	t.Cleanup(func() { cluster.must("DELETE", slicesPath+"/six", nil, nil) })
+	g := startGateway(t, "")
+	g.rules(document("six", ""))
+	eventually(t, "the endpoint", func() bool { return len(g.endpoints("v1")) == 1 })
+	response, err := http.Get("http://" + g.frontend + "/")
+	require.NoError(t, err)
+	require.Equal(t, "["+address+"]:8080", readAll(response))
 }
 
 // metric returns the value of tellergate_kubernetes_NAME.
