@@ -10,51 +10,31 @@ import (
 // Receive reads what has come into b, which is not empty. n is 0 without an error at the end of what the peer sends;
 // the error is syscall.EAGAIN where nothing has come. fd must be a socket that does not block.
 func Receive(fd uintptr, b []byte) (n int, err error) {
-	for {
-		got, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-		switch errno {
-		case 0:
-			return int(got), nil
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, syscall.EAGAIN
-		}
-		return 0, errno
-	}
+	return call(syscall.SYS_READ, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), 0)
 }
 
 // Send writes of b what there is room for, b not empty. The error is syscall.EAGAIN where there is no room at all. fd must
 // be a socket that does not block.
 func Send(fd uintptr, b []byte) (n int, err error) {
-	for {
-		sent, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-		switch errno {
-		case 0:
-			return int(sent), nil
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, syscall.EAGAIN
-		}
-		return 0, errno
-	}
+	return call(syscall.SYS_WRITE, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), 0)
 }
 
 // Peek looks whether something has come, and leaves it there. The results are those of Receive with one byte of room.
 func Peek(fd uintptr) (n int, err error) {
 	var b [1]byte
+	return call(syscall.SYS_RECVFROM, fd, unsafe.Pointer(&b), len(b), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+}
+
+// call makes one system call on n bytes at p, again where a signal came. Calls without flags ignore them.
+func call(number, fd uintptr, p unsafe.Pointer, n int, flags uintptr) (int, error) {
 	for {
-		got, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1,
-			syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+		done, _, errno := syscall.RawSyscall6(number, fd, uintptr(p), uintptr(n), flags, 0, 0)
 		switch errno {
 		case 0:
-			return int(got), nil
+			return int(done), nil
 		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, syscall.EAGAIN
+		default:
+			return 0, errno
 		}
-		return 0, errno
 	}
 }
