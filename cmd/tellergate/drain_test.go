@@ -34,7 +34,7 @@ type drainFleet struct {
 }
 
 // freshly is the freshness period of these gateways: production has a minute, and no setting under a second.
-const freshly = 2 * time.Second
+const freshly = 6 * time.Second
 
 func newDrainFleet(t *testing.T, sessions func(secret string) string, n int) *drainFleet {
 	t.Helper()

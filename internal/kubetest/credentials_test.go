@@ -156,7 +156,7 @@ func TestInCluster(t *testing.T) {
 	g := startGatewayWith(t, "", "KUBERNETES_SERVICE_HOST="+host, "KUBERNETES_SERVICE_PORT="+port)
 	g.rules(document("inside", ""))
 	eventually(t, "two endpoints", func() bool { return len(g.endpoints("v1")) == 2 })
-	require.Contains(t, g.logged(), "of the API server at "+apiURL)
+	eventually(t, "the log says where the pods come from", func() bool { return strings.Contains(g.logged(), "of the API server at "+apiURL) })
 	eventually(t, "the token expires", func() bool { return !cluster.accepts(t, brief) })
 	project("second", cluster.token(t, time.Hour))
 	g.rules(document("later", ""))

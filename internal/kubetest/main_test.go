@@ -18,8 +18,8 @@ const (
 // version is that of the API server that `make kube` builds.
 const version = "v1.35.0"
 
-// podsIPv6 is where pods may have IPv6 addresses.
-const podsIPv6 = "fd00:244::/64"
+// podIPv6 is the one IPv6 address that a pod may have.
+const podIPv6 = "fd00:244::7"
 
 var (
 	gatewayBinary string
@@ -108,7 +108,7 @@ func inside(m *testing.M) int {
 		}
 	}
 	// For TestIPv6, which says so where the machine has none.
-	_ = exec.Command("ip", "-6", "route", "add", "local", podsIPv6, "dev", "lo").Run()
+	_ = exec.Command("ip", "-6", "addr", "add", podIPv6+"/128", "dev", "lo", "nodad").Run()
 	dir, err := os.MkdirTemp("", "tellergate-kubetest-")
 	if err != nil {
 		return fail(err)

@@ -121,8 +121,7 @@ func TestSlicesByHand(t *testing.T) {
 
 // TestIPv6 sends to a pod that has an IPv6 address, and not to its port for something else.
 func TestIPv6(t *testing.T) {
-	const address = "fd00:244::7"
-	listener, err := net.Listen("tcp", "["+address+"]:8080")
+	listener, err := net.Listen("tcp", "["+podIPv6+"]:8080")
 	if err != nil && os.Getenv("CI") != "true" {
 		t.Skip("this machine has no IPv6: ", err)
 	}
@@ -132,7 +131,7 @@ func TestIPv6(t *testing.T) {
 	})}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close() })
-	body := sliceBody("six", "six", "IPv6", []any{map[string]any{"addresses": []string{address}}})
+	body := sliceBody("six", "six", "IPv6", []any{map[string]any{"addresses": []string{podIPv6}}})
 	body["ports"] = []any{map[string]any{"name": "metrics", "port": 9090}, map[string]any{"name": "http", "port": 8080}}
 	cluster.must("POST", slicesPath, body, nil)
 	t.Cleanup(func() { cluster.must("DELETE", slicesPath+"/six", nil, nil) })
@@ -141,7 +140,7 @@ func TestIPv6(t *testing.T) {
 	eventually(t, "the endpoint", func() bool { return len(g.endpoints("v1")) == 1 })
 	response, err := http.Get("http://" + g.frontend + "/")
 	require.NoError(t, err)
-	require.Equal(t, "["+address+"]:8080", readAll(response))
+	require.Equal(t, "["+podIPv6+"]:8080", readAll(response))
 }
 
 // metric returns the value of tellergate_kubernetes_NAME.

@@ -89,12 +89,15 @@ func (s *Store) rewrite(held *copied, keys []session.Key, pin session.Pin, now t
 		message = s.message("set", v)
 	}
 	if waits && s.putNow(c, v, message) {
+		if message != "" && s.o.Mode == Cluster {
+			s.publish(message) // again: the keys lie on other servers, and some may have been written after it was heard
+		}
 		return
 	}
+	s.force(c)
 	if message != "" {
 		s.publish(message) // who has heard it already is not harmed
 	}
-	s.force(c)
 }
 
 // continued returns the live session that pin continues, or nil.
@@ -167,8 +170,8 @@ func (s *Store) end(c *copied) {
 	next.generation++
 	c.state.Store(&next)
 	c.unwritten.Store(true)
-	s.publish(s.message("end", &next))
 	s.write(c)
+	s.publish(s.message("end", &next))
 }
 
 // endUnknown ends the session under a key that has no copy, without waiting for it.

@@ -162,8 +162,8 @@ func (c *claim) answered() error {
 		c.won.changed.Store(c.now.UnixNano())
 		c.won.alone.Store(false)
 		if c.displaced {
-			s.publish(s.message("set", c.mine))
 			s.force(c.won)
+			s.publish(s.message("set", c.mine))
 		}
 		return nil
 	}
@@ -182,8 +182,8 @@ func (c *claim) answered() error {
 	}
 	c.won = s.file(c.mine.keys, &next, c.now)
 	if scattered {
-		s.publish(s.message("set", c.won.state.Load()))
 		s.force(c.won)
+		s.publish(s.message("set", c.won.state.Load()))
 	}
 	return nil
 }

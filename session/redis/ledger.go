@@ -214,8 +214,8 @@ func (s *Store) MoveID(id, version string) (bool, error) {
 	c.state.Store(&next)
 	c.unwritten.Store(true)
 	s.installing.Unlock()
-	s.publish(s.message("set", &next))
 	s.write(c)
+	s.publish(s.message("set", &next))
 	return true, s.through()
 }
 

@@ -47,7 +47,8 @@ func (s *Store) message(kind string, v *value) string {
 	return strings.Join([]string{s.self, kind, s.codec.encode(&whole, s.ahead())}, " ")
 }
 
-// publish has the writer tell the other replicas. It never waits.
+// publish has the writer tell the other replicas, after what write was given before: whoever hears that a key is another
+// session's asks Redis for it at once, and keeps the answer. It never waits.
 func (s *Store) publish(message string) {
 	s.pending.Add(1)
 	select {
@@ -67,7 +68,7 @@ func (s *Store) writer(ctx context.Context) {
 		case c := <-s.writes:
 			s.writeBatch(ctx, c)
 		case m := <-s.messages:
-			s.exchange(ctx, []string{m}, nil)
+			s.tell(ctx, m)
 		}
 	}
 }
@@ -75,20 +76,33 @@ func (s *Store) writer(ctx context.Context) {
 // writeBatch writes first and what else waits.
 func (s *Store) writeBatch(ctx context.Context, first *copied) {
 	copies := []*copied{first}
-	var messages []string
-	for len(copies)+len(messages) < batch {
+	for len(copies) < batch {
 		select {
 		case c := <-s.writes:
 			copies = append(copies, c)
-			continue
-		case m := <-s.messages:
-			messages = append(messages, m)
 			continue
 		default:
 		}
 		break
 	}
-	s.exchange(ctx, messages, copies)
+	s.exchange(ctx, nil, copies)
+}
+
+// tell publishes first and what else waits, when all that waited to be written has been.
+func (s *Store) tell(ctx context.Context, first string) {
+	messages := []string{first}
+	for waiting := len(s.messages); waiting > 0 && len(messages) < batch; waiting-- {
+		messages = append(messages, <-s.messages)
+	}
+	for waiting := len(s.writes); waiting > 0; {
+		copies := make([]*copied, min(waiting, batch))
+		for i := range copies {
+			copies[i] = <-s.writes
+		}
+		s.exchange(ctx, nil, copies)
+		waiting -= len(copies)
+	}
+	s.exchange(ctx, messages, nil)
 }
 
 // flushLast empties the queues at the end, in bounded time.
@@ -107,7 +121,7 @@ func (s *Store) flushLast() {
 			s.writeBatch(ctx, c)
 			continue
 		case m := <-s.messages:
-			s.exchange(ctx, []string{m}, nil)
+			s.tell(ctx, m)
 			continue
 		default:
 		}
@@ -123,7 +137,7 @@ type writing struct {
 	replies []*goredis.Cmd
 }
 
-// exchange sends messages and copies in one pipeline and files the replies.
+// exchange sends copies or messages in one pipeline and files the replies.
 func (s *Store) exchange(ctx context.Context, messages []string, copies []*copied) {
 	defer s.pending.Add(-int64(len(messages) + len(copies)))
 	if s.line.breaker.open() {
