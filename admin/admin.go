@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"net/http"
 	"net/netip"
@@ -79,6 +80,15 @@ type Moves interface {
 	Moves() ([]session.Move, error)
 }
 
+// Seen is whom this replica has served lately; a seen.Sketch knows.
+type Seen interface {
+	// All yields each with the service it asked for and its attributes by index, valid until the next.
+	All() iter.Seq2[string, []string]
+	// Len returns how many are held, and how many of them All leaves out because their values are too long.
+	Len() (held, long int)
+	Capacity() int
+}
+
 // Pods tells the endpoints of a version that runs, in the order of their addresses; none for what does not run.
 type Pods interface {
 	Endpoints(service, version string) []api.Endpoint
@@ -104,6 +114,9 @@ type Options struct {
 	Fleet  Fleet
 	Moves  Moves
 	Pods   Pods
+	Seen   Seen
+	// Masked names attributes whose values are not shown whole where operators have not asked about somebody by name.
+	Masked []string
 
 	// Ready says what keeps the replica from being ready, one sentence each; none means ready.
 	Ready func() []string

@@ -23,6 +23,7 @@ import (
 	"tellergate/admin/api"
 	"tellergate/internal/content"
 	"tellergate/internal/live"
+	"tellergate/internal/seen"
 	"tellergate/rules"
 	"tellergate/session"
 	"tellergate/store/file"
@@ -97,6 +98,7 @@ func newReplica(t testing.TB, change ...func(*admin.Options)) *replica {
 		Address: netip.MustParseAddrPort("127.0.0.1:0"), Replica: "here", Schema: schema,
 		Defaults: map[string]string{"legalEntity": "9001"}, Store: r.store, Reader: reader, Live: r.loop,
 		Pins: r.sessions, Ledger: r.sessions, Fleet: alone, Moves: alone, Pods: r.pods, Ready: func() []string { return r.missing },
+		Seen: seen.New(schema.Len(), []int{0, 1, 2}), Masked: []string{"teller"},
 		Notes:   func() []string { return []string{"a note"} },
 		Metrics: http.NotFoundHandler(), Log: zaptest.NewLogger(t, zaptest.Level(zap.DPanicLevel)),
 	}

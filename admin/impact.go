@@ -37,6 +37,10 @@ func (s *Server) impact(ctx context.Context, in *impactInput) (*impacted, error)
 	if len(problems) > 0 {
 		return nil, invalid("the impact cannot be computed", problems)
 	}
+	if in.Body.Seen && in.Body.Population != "" {
+		return nil, invalid("the impact cannot be computed", problem.List{{Path: "seen",
+			Message: "both a population and those seen are asked for", Remedy: "leave one away"}})
+	}
 	result := api.ImpactResult{}
 	before, err := s.side(ctx, "before", in.Body.Before, &result.Before)
 	if err != nil {
@@ -46,9 +50,13 @@ func (s *Server) impact(ctx context.Context, in *impactInput) (*impacted, error)
 	if err != nil {
 		return nil, err
 	}
-	impact, err := rules.ImpactOf(before, after, rules.Population{
-		Text: []byte(in.Body.Population), Schema: s.Schema, Defaults: s.Defaults,
-	}, *query, in.Body.Service)
+	people := rules.Population{Text: []byte(in.Body.Population), Schema: s.Schema, Defaults: s.Defaults}
+	if in.Body.Seen {
+		people.Seen, people.Masked = s.Seen.All(), s.Masked
+		held, long := s.Seen.Len()
+		result.Seen = &api.SeenPopulation{Replica: s.Replica, Held: held, Capacity: s.Seen.Capacity(), TooLong: long}
+	}
+	impact, err := rules.ImpactOf(before, after, people, *query, in.Body.Service)
 	if err != nil {
 		return nil, invalid("the impact cannot be computed", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tellergate/admin/api"
+	"tellergate/internal/seen"
 )
 
 func TestImpact(t *testing.T) {
@@ -38,6 +39,10 @@ func TestImpact(t *testing.T) {
 	changed, _, _ := ask(api.ImpactRequest{Population: "teller\n9001/7777\n9001/7778\n", After: api.ImpactSide{Document: draft}})
 	require.Equal(t, 2, changed.Services[0].Changed)
 
+	nobody, _, _ := ask(api.ImpactRequest{Seen: true, After: api.ImpactSide{Document: draft}})
+	require.Zero(t, nobody.Identities)
+	require.Equal(t, &api.SeenPopulation{Replica: "here", Capacity: seen.Capacity}, nobody.Seen)
+
 	one, gone := uint64(1), uint64(99)
 	old, _, _ := ask(api.ImpactRequest{Before: api.ImpactSide{Revision: &one}, Population: people})
 	require.Equal(t, uint64(1), old.Before)
@@ -50,6 +55,7 @@ func TestImpact(t *testing.T) {
 		{api.ImpactRequest{After: api.ImpactSide{Revision: &one, Document: draft}}, 422, "both a revision and a document"},
 		{api.ImpactRequest{After: api.ImpactSide{Document: "services: 1"}}, 422, "the draft cannot be read"},
 		{api.ImpactRequest{Population: "1,2,3,4\n"}, 422, "the line has 4 columns"},
+		{api.ImpactRequest{Population: "1,2,9001\n", Seen: true}, 422, "leave one away"},
 		{api.ImpactRequest{Service: "none"}, 422, "there is no service"},
 	} {
 		_, status, body := ask(c.request)

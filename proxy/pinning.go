@@ -67,7 +67,15 @@ func (r *request) decide() *refusal {
 			break
 		}
 	}
+	r.noteSeen()
 	return nil
+}
+
+// noteSeen has whoever sends the request remembered. A tester is nobody.
+func (r *request) noteSeen() {
+	if r.p.seen != nil && r.standing.Forced == "" {
+		r.p.seen.Note(r.service.Name(), r.query.Attributes, r.started)
+	}
 }
 
 // foundElsewhere is for a new session that is refused: what it may not have, one that another replica has pinned may.

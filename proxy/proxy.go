@@ -26,6 +26,12 @@ import (
 	"tellergate/session"
 )
 
+// Seen remembers who was served; a seen.Sketch is one. What it is given is borrowed for the call and may be views of
+// request buffers.
+type Seen interface {
+	Note(service string, attributes []string, at time.Time)
+}
+
 // Pins is where sessions are kept; session.Memory is one. The keys are borrowed for the call and may be views of
 // request buffers.
 type Pins interface {
@@ -49,6 +55,7 @@ type Options struct {
 	Log       *zap.Logger
 	Metrics   prometheus.Registerer
 	AccessLog io.Writer        // nil: no access log
+	Seen      Seen             // nil: nobody remembers who was served
 	Ready     func() bool      // whether health may answer 200, once there are rules; nil: it may
 	Now       func() time.Time // nil: time.Now
 }
@@ -57,6 +64,7 @@ type Options struct {
 type Proxy struct {
 	schema  *rules.Schema
 	pins    Pins
+	seen    Seen // may be nil
 	pool    *upstream.Pool
 	podSet  func(*rules.CompiledVersion) (*discovery.PodSet, error)
 	log     *zap.Logger
@@ -86,6 +94,7 @@ func New(o Options) (*Proxy, error) {
 	p := &Proxy{
 		schema:   o.Schema,
 		pins:     o.Pins,
+		seen:     o.Seen,
 		pool:     o.Pool,
 		podSet:   o.PodSet,
 		log:      o.Log,

@@ -3,8 +3,10 @@ package rules
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"tellergate/internal/problem"
 )
@@ -21,8 +23,9 @@ type Impact struct {
 
 // A ServiceImpact is the impact on one service.
 type ServiceImpact struct {
-	Service string `json:"service"`
-	Changed int    `json:"changed" doc:"how many identities change version"`
+	Service    string `json:"service"`
+	Identities int    `json:"identities" doc:"how many of those looked at are this service's: of people seen, who asked for it"`
+	Changed    int    `json:"changed" doc:"how many identities change version"`
 	// Moves groups the changes by versions and by the rules that decide before and after; the largest first.
 	Moves []Move `json:"moves"`
 	// LegalEntities and Branches group the changes; the largest first, branches up to 1,000.
@@ -60,13 +63,19 @@ const (
 	maxImpactCases    = 20
 )
 
-// A Population is a CSV text of identities and how to read it: a header line names attributes; without one, lines are
-// branch,teller,legalEntity. A value of an attribute declared within another is a pair, or stands alone beside the
-// outer one, which may come from Defaults.
+// A Population is who an impact is about: a CSV text of identities, or who has been seen.
+//
+// Of a CSV a header line names attributes; without one, lines are branch,teller,legalEntity. A value of an attribute
+// declared within another is a pair, or stands alone beside the outer one, which may come from Defaults.
 type Population struct {
 	Text     []byte
 	Schema   *Schema
 	Defaults map[string]string // by attribute; may be nil
+	// Seen, if it is not nil, takes the place of Text: the identities that each service has seen, attributes by index,
+	// valid until the next. They count for that service alone.
+	Seen iter.Seq2[string, []string]
+	// Masked names attributes of which examples show no more than logs do.
+	Masked []string
 }
 
 // ImpactOf decides every identity of the population for every service before and after. request is what all of them
@@ -86,7 +95,7 @@ func ImpactOf(before, after *RuleSet, people Population, request Query, service 
 			impact.OnlyAfter = append(impact.OnlyAfter, of.name)
 			continue
 		}
-		gauges = append(gauges, newGauge(was, of, people.Schema))
+		gauges = append(gauges, newGauge(was, of, &people))
 	}
 	for i := range before.services {
 		if name := before.services[i].name; (service == "" || service == name) && after.named(name) == nil {
@@ -101,11 +110,13 @@ func ImpactOf(before, after *RuleSet, people Population, request Query, service 
 	if q.Path == "" {
 		q.Path = "/"
 	}
-	err := people.each(func(attributes []string) {
+	err := people.each(func(seenBy string, attributes []string) {
 		impact.Identities++
 		q.Attributes = attributes
 		for _, g := range gauges {
-			g.take(&q)
+			if seenBy == "" || seenBy == g.after.name {
+				g.take(&q)
+			}
 		}
 	})
 	if err != nil {
@@ -130,15 +141,17 @@ func (s *RuleSet) named(service string) *CompiledService {
 type gauge struct {
 	before, after      *CompiledService
 	schema             *Schema
+	masked             []string
 	branch, entity     int // attribute indexes or -1
 	moves              map[Move]int
 	branches, entities map[string]*GroupImpact
 	examples           []ImpactCase
-	changed            int
+	taken, changed     int
 }
 
-func newGauge(before, after *CompiledService, schema *Schema) *gauge {
-	return &gauge{before: before, after: after, schema: schema, branch: schema.Index(AttributeBranch),
+func newGauge(before, after *CompiledService, people *Population) *gauge {
+	schema := people.Schema
+	return &gauge{before: before, after: after, schema: schema, masked: people.Masked, branch: schema.Index(AttributeBranch),
 		entity: schema.Index(AttributeLegalEntity), moves: make(map[Move]int),
 		branches: make(map[string]*GroupImpact), entities: make(map[string]*GroupImpact)}
 }
@@ -147,6 +160,7 @@ func (g *gauge) take(q *Query) {
 	was, is := g.before.Decide(q, Standing{}, nil), g.after.Decide(q, Standing{}, nil)
 	from, to := goesTo(was), goesTo(is)
 	changed := from != to
+	g.taken++
 	tally(g.branches, g.branch, q, changed)
 	tally(g.entities, g.entity, q, changed)
 	if !changed {
@@ -157,12 +171,31 @@ func (g *gauge) take(q *Query) {
 	if len(g.examples) < maxImpactCases {
 		example := ImpactCase{Attributes: map[string]string{}, From: from, To: to}
 		for i, value := range q.Attributes {
-			if value != "" {
-				example.Attributes[g.schema.Attribute(i).Name] = value
+			if value == "" {
+				continue
+			}
+			a := g.schema.Attribute(i)
+			example.Attributes[a.Name] = strings.Clone(value)
+			if slices.Contains(g.masked, a.Name) {
+				example.Attributes[a.Name] = masked(value, &a)
 			}
 		}
 		g.examples = append(g.examples, example)
 	}
+}
+
+// masked returns a value as logs show it: its first and its last character; of a pair the outer value stays.
+func masked(value string, a *Attribute) string {
+	outer := ""
+	if before, after, pair := strings.Cut(value, "/"); pair && a.Within != "" {
+		outer, value = before+"/", after
+	}
+	_, first := utf8.DecodeRuneInString(value)
+	_, last := utf8.DecodeLastRuneInString(value)
+	if len(value) <= first+last {
+		return outer + "***"
+	}
+	return outer + value[:first] + "***" + value[len(value)-last:]
 }
 
 // goesTo returns the name of the version that a decision sends to, empty if it refuses.
@@ -190,7 +223,7 @@ func tally(groups map[string]*GroupImpact, attribute int, q *Query, changed bool
 }
 
 func (g *gauge) finish() ServiceImpact {
-	s := ServiceImpact{Service: g.after.name, Changed: g.changed, Moves: []Move{}, Examples: g.examples}
+	s := ServiceImpact{Service: g.after.name, Identities: g.taken, Changed: g.changed, Moves: []Move{}, Examples: g.examples}
 	for move, n := range g.moves {
 		move.Identities = n
 		s.Moves = append(s.Moves, move)
@@ -221,9 +254,15 @@ func largest(groups map[string]*GroupImpact) []GroupImpact {
 	return list
 }
 
-// each calls do with every identity of the text; the attributes are valid during the call only. The error is a
-// problem.List with lines.
-func (p *Population) each(do func(attributes []string)) error {
+// each calls do with every identity, and with the service that has seen it, empty for all; the attributes are valid
+// during the call only. The error is a problem.List with lines.
+func (p *Population) each(do func(seenBy string, attributes []string)) error {
+	if p.Seen != nil {
+		for service, attributes := range p.Seen {
+			do(service, attributes)
+		}
+		return nil
+	}
 	text, err := checkText(p.Text)
 	if err != nil {
 		return err
@@ -266,7 +305,7 @@ func (p *Population) each(do func(attributes []string)) error {
 			r.fault(fault)
 			continue
 		}
-		do(attributes)
+		do("", attributes)
 	}
 	return r.faults.err(text)
 }

@@ -64,7 +64,8 @@ type Mentions struct {
 type ImpactRequest struct {
 	Before     ImpactSide        `json:"before,omitzero" doc:"the head revision if absent"`
 	After      ImpactSide        `json:"after,omitzero" doc:"the head revision if absent"`
-	Population string            `json:"population" doc:"CSV; a header line names attributes, without one branch,teller,legalEntity"`
+	Population string            `json:"population,omitempty" doc:"CSV; a header line names attributes, without one branch,teller,legalEntity"`
+	Seen       bool              `json:"seen,omitempty" doc:"instead of population: whom this replica has served within the last day, as far as it remembers"`
 	Service    string            `json:"service,omitempty" doc:"absent: every service"`
 	Frontend   string            `json:"frontend,omitempty"`
 	Host       string            `json:"host,omitempty"`
@@ -80,9 +81,18 @@ type ImpactSide struct {
 	Document string  `json:"document,omitempty" doc:"text of a rule document"`
 }
 
+// SeenPopulation says what a replica remembers of whom it has served.
+type SeenPopulation struct {
+	Replica  string `json:"replica"`
+	Held     int    `json:"held" doc:"identities; one of two services counts twice"`
+	Capacity int    `json:"capacity" doc:"how many are held at most; of more in a minute, some are not"`
+	TooLong  int    `json:"tooLong,omitempty" doc:"of those held, how many are known by number only and not looked at, because their values are too long"`
+}
+
 // An ImpactResult answers an ImpactRequest.
 type ImpactResult struct {
 	rules.Impact
-	Before uint64 `json:"before" doc:"revision; of a document, the head whose other parts it was compiled with"`
-	After  uint64 `json:"after"`
+	Seen   *SeenPopulation `json:"seen,omitempty" doc:"if the request asked for those seen"`
+	Before uint64          `json:"before" doc:"revision; of a document, the head whose other parts it was compiled with"`
+	After  uint64          `json:"after"`
 }

@@ -23,6 +23,7 @@ import (
 	"tellergate/internal/content"
 	"tellergate/internal/live"
 	"tellergate/internal/memory"
+	"tellergate/internal/seen"
 	"tellergate/proxy"
 	"tellergate/proxy/upstream"
 	"tellergate/rules"
@@ -38,6 +39,7 @@ type gateway struct {
 	pods         *podSource
 	pool         *upstream.Pool
 	proxy        *proxy.Proxy
+	seen         *seen.Sketch
 	loop         *live.Loop
 	admin        *admin.Server
 	accessLog    *logFile                     // nil if it goes elsewhere
@@ -108,8 +110,10 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		IdleTimeout:     settings.Upstream.IdleTimeout,
 		PerEndpoint:     settings.Upstream.PerEndpoint,
 	})
+	g.seen = seenBy(schema)
 	g.proxy, err = proxy.New(proxy.Options{
 		Settings: settings, Schema: schema, Pins: pins, Pool: g.pool, PodSet: g.pods.podSet,
+		Seen:  g.seen,
 		Ready: func() bool { return len(g.missing()) == 0 },
 		Log:   log, Metrics: metrics, AccessLog: accessLog,
 	})
@@ -117,6 +121,7 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		return nil, err
 	}
 	gauges := newGauges(metrics)
+	metrics.MustRegister(seenCollector{g.seen})
 	if g.pods.kubernetes != nil {
 		metrics.MustRegister(kubernetesCollector{g.pods.kubernetes})
 	}
@@ -138,6 +143,8 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		Fleet:    fleet,
 		Moves:    fleet,
 		Pods:     pods{g.proxy},
+		Seen:     g.seen,
+		Masked:   settings.AccessLog.Mask,
 		Ready:    g.missing,
 		Notes:    g.notes,
 		Metrics:  promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}),
@@ -163,7 +170,7 @@ func (g *gateway) serve(signals <-chan os.Signal) error {
 	rest, endRest := context.WithCancel(context.Background())
 	defer endRest()
 	group, rest := errgroup.WithContext(rest)
-	parts := []func(context.Context) error{g.pool.Run, g.pods.run, g.loop.Run, g.admin.Run, memory.GiveBack}
+	parts := []func(context.Context) error{g.pool.Run, g.pods.run, g.loop.Run, g.admin.Run, g.seen.Run, memory.GiveBack}
 	if g.runSessions != nil {
 		parts = append(parts, g.runSessions)
 	}
@@ -334,6 +341,17 @@ func schemaOf(settings *config.Settings) *rules.Schema {
 		schema = schema.InNamespaces(kubernetes.Namespaces)
 	}
 	return schema
+}
+
+// seenBy returns what remembers who was served: the claims among the attributes, none of the handles.
+func seenBy(schema *rules.Schema) *seen.Sketch {
+	var claims []int
+	for i := range schema.Len() {
+		if schema.Attribute(i).Claim {
+			claims = append(claims, i)
+		}
+	}
+	return seen.New(schema.Len(), claims)
 }
 
 // defaultsOf returns the value of each attribute that has one where no source answers.

@@ -10,6 +10,7 @@ import (
 	"tellergate/discovery/kubernetes"
 	"tellergate/internal/build"
 	"tellergate/internal/live"
+	"tellergate/internal/seen"
 	"tellergate/session"
 )
 
@@ -107,6 +108,26 @@ func (c *sessionCollector) Collect(out chan<- prometheus.Metric) {
 	kept, evicted := c.pins.Keys()
 	out <- prometheus.MustNewConstMetric(pinKeysDesc, prometheus.GaugeValue, float64(kept))
 	out <- prometheus.MustNewConstMetric(pinEvictedDesc, prometheus.CounterValue, float64(evicted))
+}
+
+var (
+	seenHeld = prometheus.NewDesc("tellergate_seen_identities",
+		"Identities served within the last day that are remembered for impacts; one of two services counts twice.", nil, nil)
+	seenTooLong = prometheus.NewDesc("tellergate_seen_identities_too_long",
+		"Of tellergate_seen_identities, those known by number only because their values are too long.", nil, nil)
+)
+
+// A seenCollector tells how many identities are remembered.
+type seenCollector struct{ seen *seen.Sketch }
+
+// Describe implements prometheus.Collector.
+func (c seenCollector) Describe(out chan<- *prometheus.Desc) { out <- seenHeld; out <- seenTooLong }
+
+// Collect implements prometheus.Collector.
+func (c seenCollector) Collect(out chan<- prometheus.Metric) {
+	held, long := c.seen.Len()
+	out <- prometheus.MustNewConstMetric(seenHeld, prometheus.GaugeValue, float64(held))
+	out <- prometheus.MustNewConstMetric(seenTooLong, prometheus.GaugeValue, float64(long))
 }
 
 // A kubernetesCollector tells how fresh the pods of Kubernetes are, when somebody scrapes.

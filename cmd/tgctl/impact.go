@@ -16,36 +16,37 @@ import (
 func (t *tool) impact() *cobra.Command {
 	var request api.ImpactRequest
 	var population, encoding string
+	var seen bool
 	var from, to int64
 	var given []string
 	cmd := &cobra.Command{
-		Use:   "impact [FILE] --population CSV",
+		Use:   "impact [FILE] --population CSV|--seen",
 		Short: "Tell who would get another version, and by which rule",
 		Long: `Decides every identity of a population by the live rules and by the document in FILE (- for standard input), as for
 a new session, and prints who changes version (版本): how many, by which rules, in which legal entities (法人) and
 branches (网点). Instead of FILE, --from and --to name revisions (修订); --from also goes with FILE.
 
 The population is CSV. A header line names attributes; without one, lines are branch,teller,legalEntity. Values are
-ENTITY/VALUE, or VALUE beside the legal entity.`,
+ENTITY/VALUE, or VALUE beside the legal entity.
+
+With --seen the population is whom the replica has served within the last day, as far as it remembers: up to 131,072
+identities by their claims, each for the service that it asked for. Sessions and other handles are not remembered.`,
 		Example: `  tgctl impact rules.yaml --population people.csv
+  tgctl impact rules.yaml --seen
   tgctl impact --from 41 --to 42 --population people.csv --path /teller/loan`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if revisions := from >= 0 || to >= 0; population == "" || len(args) == 1 && to >= 0 || len(args) == 0 && !revisions {
-				return usagef("tgctl impact takes a population, and a FILE or revisions with --from and --to")
+			if revisions := from >= 0 || to >= 0; (population == "") != seen || len(args) == 1 && to >= 0 || len(args) == 0 && !revisions {
+				return usagef("tgctl impact takes a population or --seen, and a FILE or revisions with --from and --to")
 			}
-			text, err := t.readFile(population)
-			if err != nil {
-				return err
+			request.Seen = seen
+			if !seen {
+				text, err := t.population(population, encoding)
+				if err != nil {
+					return err
+				}
+				request.Population = text
 			}
-			text, known, err := rules.DecodeText(text, encoding)
-			if !known {
-				return usagef("--encoding %s is not known; give utf-8, gb18030 or gbk", encoding)
-			}
-			if err != nil {
-				return inFile(population, err)
-			}
-			request.Population = string(text)
 			place := population
 			if len(args) == 1 {
 				document, err := t.readFile(args[0])
@@ -68,6 +69,7 @@ ENTITY/VALUE, or VALUE beside the legal entity.`,
 		},
 	}
 	flags := cmd.Flags()
+	flags.BoolVar(&seen, "seen", false, "whom the replica has served within the last day")
 	flags.StringVar(&population, "population", "", "identities, from `CSV`")
 	encodingFlag(cmd, &encoding)
 	flags.Int64Var(&from, "from", -1, "revision `N` before, instead of the latest")
@@ -80,6 +82,22 @@ ENTITY/VALUE, or VALUE beside the legal entity.`,
 	flags.StringVar(&request.Source, "source", "", "address of the clients")
 	flags.StringArrayVar(&given, "header", nil, "header of the requests, as `'NAME: VALUE'`; repeatable")
 	return cmd
+}
+
+// population reads the identities of a file.
+func (t *tool) population(name, encoding string) (string, error) {
+	text, err := t.readFile(name)
+	if err != nil {
+		return "", err
+	}
+	text, known, err := rules.DecodeText(text, encoding)
+	if !known {
+		return "", usagef("--encoding %s is not known; give utf-8, gb18030 or gbk", encoding)
+	}
+	if err != nil {
+		return "", inFile(name, err)
+	}
+	return string(text), nil
 }
 
 // revisionOf returns the revision that a flag names, nil if it was not given.
@@ -95,6 +113,16 @@ func revisionOf(n int64) *uint64 {
 const impactRows = 20
 
 func writeImpact(w io.Writer, r *api.ImpactResult) {
+	if s := r.Seen; s != nil {
+		fmt.Fprintf(w, "replica %s remembers %s of the last day", s.Replica, identities(s.Held))
+		if s.TooLong > 0 {
+			fmt.Fprintf(w, ", %d of them too long to be looked at", s.TooLong)
+		}
+		fmt.Fprintln(w)
+		if s.Held > s.Capacity/2 {
+			fmt.Fprintf(w, "there may have been more: it holds %d at most\n", s.Capacity)
+		}
+	}
 	for _, name := range r.OnlyBefore {
 		fmt.Fprintf(w, "service %s exists only before\n", name)
 	}
@@ -103,7 +131,7 @@ func writeImpact(w io.Writer, r *api.ImpactResult) {
 	}
 	for i := range r.Services {
 		s := &r.Services[i]
-		fmt.Fprintf(w, "%s: %d of %s change version\n", s.Service, s.Changed, identities(r.Identities))
+		fmt.Fprintf(w, "%s: %d of %s change version\n", s.Service, s.Changed, identities(s.Identities))
 		if s.Changed == 0 {
 			continue
 		}
