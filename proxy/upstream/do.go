@@ -21,10 +21,11 @@ const (
 // matches one of this package's with errors.Is.
 //
 // A request is sent again only if no connection to the endpoint could be made, or if it went out on a reused
-// connection that ended before the first byte of an answer and its method is GET, HEAD or OPTIONS without a body; at
-// most once per endpoint, and never after a byte of a streamed body was sent. The second sending goes to the same
-// endpoint, on a new connection: a pod that closes idle connections is not a pod that is gone, and sessions stay where
-// they are. If that connection ends before an answer, too, the pod is going, and the request goes to one other endpoint.
+// connection that ended before the first byte of an answer and it is Idempotent, or its method is GET, HEAD or OPTIONS
+// and it has no body; at most once per endpoint, never with a body that is streamed, and under the version's budget. The
+// second sending goes to the same endpoint, on a new connection: a pod that closes idle connections is not a pod that is
+// gone, and sessions stay where they are. If that connection ends before an answer, too, the pod is going, and the
+// request goes to one other endpoint.
 // A request that prefers an endpoint waits for a connection to it; others go to another endpoint while there
 // is one with a connection free. Endpoints are tried while they refuse, eight at most, and no longer than it takes
 // three of them to say nothing at all.
@@ -32,6 +33,11 @@ const (
 // A small body of known length is read from the client whole before a connection is taken: it leaves in one write with
 // the header, and a slow client holds no connection to a pod.
 func (g *Group) Do(x *Exchange) error {
+	defer g.settle(x)
+	return g.do(x)
+}
+
+func (g *Group) do(x *Exchange) error {
 	x.Endpoint, x.Attempts, x.Dialled, x.Connect, x.Header = discovery.Endpoint{}, 0, false, 0, 0
 	x.cancelled.Store(false)
 	if err := x.gather(); err != nil {
@@ -56,7 +62,7 @@ func (g *Group) Do(x *Exchange) error {
 		}
 		e := c.view.states[i]
 		x.Endpoint = c.view.set.At(i)
-		err := e.try(x, start, wait)
+		err := e.try(x, g, start, wait)
 		if err == nil {
 			return nil
 		}
@@ -102,8 +108,9 @@ func (x *Exchange) gather() error {
 // ErrReset.
 var errGoing = fmt.Errorf("%w, twice", ErrReset)
 
-// try offers the request to the endpoint at the moment now, on a new connection once more if the retry rule allows it.
-func (e *endpoint) try(x *Exchange, now time.Time, wait bool) error {
+// try offers the request of a group to the endpoint at the moment now, on a new connection once more if the retry rule
+// allows it.
+func (e *endpoint) try(x *Exchange, g *Group, now time.Time, wait bool) error {
 	for reuse := true; ; now = time.Now() {
 		x.Attempts++
 		e.inFlight.Add(1)
@@ -131,7 +138,7 @@ func (e *endpoint) try(x *Exchange, now time.Time, wait bool) error {
 		if err == errEnded && c.reused {
 			e.patience.exhausted(c.idled)
 		}
-		if err == errEnded && again {
+		if err == errEnded && again && g.mayRepeat(x) {
 			reuse, wait = false, true
 			continue
 		}
@@ -149,7 +156,13 @@ func (e *endpoint) try(x *Exchange, now time.Time, wait bool) error {
 
 // repeatable reports whether a request may be sent again when nobody knows whether the pod has seen it.
 func (x *Exchange) repeatable() bool {
-	if x.Stream != nil || x.Length != 0 || len(x.Body) > 0 || x.Upgrade != "" || x.cancelled.Load() {
+	if x.Stream != nil || x.Upgrade != "" || x.cancelled.Load() {
+		return false
+	}
+	if x.Idempotent {
+		return true
+	}
+	if x.Length != 0 || len(x.Body) > 0 {
 		return false
 	}
 	return x.Method == "GET" || x.Method == "HEAD" || x.Method == "OPTIONS"

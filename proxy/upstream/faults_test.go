@@ -94,6 +94,7 @@ func TestResetBeforeAnswer(t *testing.T) {
 		{"PUT never", "PUT", nil, ErrReset, 2, 1},
 		{"DELETE never", "DELETE", nil, ErrReset, 2, 1},
 		{"GET with a body never", "GET", func(x *Exchange) { withBody(x, "teller") }, ErrReset, 2, 1},
+		{"POST that the pod knows again is repeated", "POST", func(x *Exchange) { x.Idempotent = true; withBody(x, "teller") }, nil, 3, 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -18,6 +18,8 @@ type Group struct {
 
 	view atomic.Pointer[view]
 	mu   sync.Mutex // held while the view is rebuilt
+
+	budget budget
 }
 
 // A view binds one endpoint set to the runtime state of its endpoints. It is immutable.

@@ -22,6 +22,8 @@ type Pool struct {
 	epoch      atomic.Uint64 // grows with a Retain after endpoints were forgotten; a view of an older epoch may hold such
 	avoided    atomic.Int64  // see Reuse
 	closedIdle atomic.Int64
+	repeated   atomic.Int64 // see Repeats
+	overBudget atomic.Int64
 
 	mu        sync.Mutex
 	endpoints map[key]*endpoint // guarded by mu, like everything beneath

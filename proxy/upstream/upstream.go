@@ -97,6 +97,8 @@ type Exchange struct {
 	Length int64
 	// Upgrade is the protocol that Head asks for, "" if none. The pod may then answer 101: see Tunnel.
 	Upgrade string
+	// Idempotent says that the pod knows a repetition when it sees one: the request may be sent again as a GET may.
+	Idempotent bool
 	// Interim is given each 1xx answer but 100 and 101; nil drops them. It must not call the exchange.
 	Interim func(*Answer) error
 	// Prefer is the endpoint of the session's pin; the zero value prefers none.
@@ -117,6 +119,7 @@ type Exchange struct {
 	header    []byte // buffer that the answer's fields are views of, where it is not the connection's
 	keep      bool   // the connection can be used again once the body has been read
 	out       []byte
+	repeating bool // part of the budget is held
 	upload    upload
 	cancelled atomic.Bool
 
