@@ -76,7 +76,13 @@ func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
 		Name: "tellergate_upstream_reuse_avoided_total",
 		Help: "Requests that cannot be sent twice and got a new connection, because their pod might have been about to " +
 			"close the idle one.",
-	}, func() float64 { return float64(p.pool.Reuse().Avoided) }))
+	}, func() float64 { return float64(p.pool.Reuse().Avoided) }), prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "tellergate_upstream_repeated_total",
+		Help: "Requests sent to a pod again, because the connection ended before an answer began.",
+	}, func() float64 { return float64(p.pool.Repeats().Sent) }), prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "tellergate_upstream_repeats_over_budget_total",
+		Help: "Requests that could have been sent again and were answered 502, because too many of their version were being.",
+	}, func() float64 { return float64(p.pool.Repeats().OverBudget) }))
 	for _, f := range p.frontends {
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name:        "tellergate_frontend_connections",

@@ -236,6 +236,7 @@ func (r *request) send() *refusal {
 	if r.minor == 1 {
 		x.Interim = r.relay
 	}
+	x.Idempotent = r.hasSerial()
 	for again := false; ; again = true {
 		x.Pinned = r.standing.Pinned != "" && r.pin.Version == r.decision.Version.Name()
 		x.Prefer, x.PreferUID = r.pin.Endpoint, r.pin.UID
@@ -261,6 +262,23 @@ func (r *request) send() *refusal {
 		}
 		return r.failed(err)
 	}
+}
+
+// hasSerial reports whether a client that is believed gives the request one serial number by which pods know a repetition.
+func (r *request) hasSerial() bool {
+	name := r.service.SerialHeader()
+	if name == "" || !r.trusted {
+		return false
+	}
+	found := 0
+	for i := range r.fields {
+		if f := &r.fields[i]; equalFold(f.name, name) {
+			if found++; len(f.value) == 0 {
+				return false
+			}
+		}
+	}
+	return found == 1
 }
 
 // mayBeAbandoned reports whether a pod need not finish the request when its client has gone away.

@@ -15,9 +15,27 @@ func (c *compiler) service(at string, from *Service, to *CompiledService) {
 	if from.Sessions != nil {
 		to.sessions = c.sessions(at+".sessions", from.Sessions)
 	}
+	to.serialHeader = from.SerialHeader
+	if name := from.SerialHeader; name != "" {
+		c.serialHeader(at+".serialHeader", name)
+	}
 	c.rules(at+".rules", from.Rules, to)
 	if o, found := c.in.Overrides[from.Name]; found && from.Name != "" {
 		c.override(element("overrides", from.Name), o, to)
+	}
+}
+
+// noSerial are headers that stand in requests whatever their application does.
+var noSerial = []string{"Host", "Connection", "Content-Length", "Content-Type", "Transfer-Encoding", "Cookie", "User-Agent",
+	"Accept", "X-Request-Id", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Traceparent"}
+
+func (c *compiler) serialHeader(at, name string) {
+	const remedy = "name the header in which the channel sends its serial number, for example X-Serial-No"
+	switch {
+	case !isToken(name):
+		c.fault(at, remedy, "%q is not the name of a header", name)
+	case slices.ContainsFunc(noSerial, func(no string) bool { return strings.EqualFold(no, name) }):
+		c.fault(at, remedy, "header %q does not prove that a pod knows a repeated request", name)
 	}
 }
 

@@ -22,7 +22,10 @@ type Service struct {
 	Default  string    `yaml:"default" json:"default"`
 	Versions []Version `yaml:"versions" json:"versions,omitzero"`
 	Sessions *Sessions `yaml:"sessions" json:"sessions,omitempty"`
-	Rules    []Rule    `yaml:"rules" json:"rules,omitempty"`
+	// SerialHeader is the request header in which the channel sends the serial number (流水号) that its pods know a
+	// repetition by. From sources whose claims are believed, a request that has it may be sent again as a GET may.
+	SerialHeader string `yaml:"serialHeader" json:"serialHeader,omitempty"`
+	Rules        []Rule `yaml:"rules" json:"rules,omitempty"`
 }
 
 // Match says which requests belong to a service. Empty lists match everything; an empty PathPrefix is "/". Among the

@@ -122,6 +122,7 @@ func (s Service) node() *node {
 	if s.Sessions != nil {
 		n.add("sessions", s.Sessions.node())
 	}
+	n.add("serialHeader", textUnless(s.SerialHeader, ""))
 	if len(s.Rules) > 0 {
 		n.add("rules", sequence(s.Rules, true, Rule.node))
 	}

@@ -39,14 +39,15 @@ func (s *RuleSet) Service(i int) *CompiledService { return &s.services[i] }
 
 // A CompiledService is one service of a RuleSet.
 type CompiledService struct {
-	index      int
-	name       string
-	versions   []CompiledVersion
-	byDefault  *CompiledVersion
-	sessions   *CompiledSessions
-	override   *Override
-	overrideTo *CompiledVersion // nil without override
-	rules      ruleTable
+	index        int
+	name         string
+	versions     []CompiledVersion
+	byDefault    *CompiledVersion
+	sessions     *CompiledSessions
+	serialHeader string
+	override     *Override
+	overrideTo   *CompiledVersion // nil without override
+	rules        ruleTable
 }
 
 // Index returns the service's position in its RuleSet.
@@ -73,6 +74,9 @@ func (s *CompiledService) VersionNamed(name string) *CompiledVersion {
 
 // Sessions returns how the service pins, nil if it does not.
 func (s *CompiledService) Sessions() *CompiledSessions { return s.sessions }
+
+// SerialHeader returns the header whose presence proves that a request may be sent again, "" if there is none.
+func (s *CompiledService) SerialHeader() string { return s.serialHeader }
 
 // Override returns the override in force, nil if there is none. It must not be modified.
 func (s *CompiledService) Override() *Override { return s.override }
