@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -174,5 +175,22 @@ func TestAnswerCutShortIsNotACleanEnd(t *testing.T) {
 				return len(lines) == 1 && lines[0]["cutShort"] == true
 			}, patience, 10*time.Millisecond)
 		})
+	}
+}
+
+// A pod that ends while the client's body is still to come is the pod's failure, whatever the client is doing: sending,
+// or waiting for the teller.
+func TestPodEndsWhileTheBodyIsComing(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings(), oneVersion(upgrading(t, "", func(net.Conn, *bufio.Reader, string) {})))
+	for _, body := range []string{
+		"Content-Length: 1000000\r\n\r\namount=100",
+		"Content-Length: 1000000\r\n\r\n" + strings.Repeat("x", 900_000),
+		"Transfer-Encoding: chunked\r\n\r\na\r\namount=100\r\n",
+	} {
+		answer := g.raw("POST / HTTP/1.1\r\nHost: counter\r\n" + body)
+		require.Contains(t, answer, "HTTP/1.1 502 ")
+		require.Contains(t, answer, `"upstream_reset"`)
+		require.Contains(t, answer, "Connection: close\r\n")
 	}
 }

@@ -132,6 +132,7 @@ type upload struct {
 	stream   Stream
 	answered atomic.Bool   // the final answer's header has come
 	ending   atomic.Bool   // the last piece is being written
+	failed   atomic.Bool   // the client's body has
 	done     chan struct{} // closed at its end
 	err      error         // of the client, once done is closed
 	whole    bool          // all was sent, once done is closed
@@ -145,6 +146,7 @@ func (x *Exchange) start(c *conn, timeout time.Duration) {
 	u.running, u.stream, u.done, u.err, u.whole, u.panicked = true, x.Stream, make(chan struct{}), nil, false, nil
 	u.answered.Store(false)
 	u.ending.Store(false)
+	u.failed.Store(false)
 	x.deadline(c, time.Time{})
 	go func() {
 		defer close(u.done)
@@ -156,6 +158,7 @@ func (x *Exchange) start(c *conn, timeout time.Duration) {
 		u.whole, u.err = send(c, u.stream, x.Length, timeout, &u.ending)
 		switch {
 		case u.err != nil:
+			u.failed.Store(true)
 			c.net.SetReadDeadline(past) // the answer is of no interest any more
 		case u.answered.Load():
 		case !u.whole:
@@ -200,11 +203,15 @@ func (u *upload) join(c *conn) bool {
 	if !u.running {
 		return true
 	}
-	if !u.ended() {
+	stop := !u.ended() && !u.failed.Load()
+	if stop {
 		c.net.SetWriteDeadline(past)
 		u.stream.Stop()
 	}
 	<-u.done
+	if stop {
+		u.err = nil // of having been stopped: it is not the client who failed
+	}
 	u.running = false
 	c.until = time.Time{} // the deadline that is set is not the one that was noted
 	return u.whole

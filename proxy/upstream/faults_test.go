@@ -201,6 +201,31 @@ func TestBackoff(t *testing.T) {
 	require.Zero(t, e.failures)
 }
 
+// A pod that goes away while the client is still sending, or pausing, is not the client's fault.
+func TestPodEndsInTheMidstOfAnUpload(t *testing.T) {
+	t.Parallel()
+	for _, pausing := range []bool{true, false} {
+		p := startPod(t, func(p *pod, c net.Conn, r *bufio.Reader) { p.record(readHead(r)) })
+		g := testPool(t, testOptions()).Group(podSet(p.addr))
+		body, client := io.Pipe()
+		x := newExchange("POST", "/")
+		withStream(x, body, -1)
+		x.Stream.(*readerStream).stop = func() { body.CloseWithError(os.ErrDeadlineExceeded) }
+		go func() {
+			for err := error(nil); err == nil; {
+				if _, err = io.WriteString(client, "amount=100"); pausing {
+					return
+				}
+			}
+		}()
+		err := carry(g, x)
+		require.ErrorIs(t, err, ErrReset, "pausing: %t", pausing)
+		require.NotErrorIs(t, err, ErrClientBody)
+		require.Len(t, p.requests(), 1)
+		client.Close()
+	}
+}
+
 // Want of descriptors or ports here says nothing about pods.
 func TestOwnFaultLeavesEndpointUsable(t *testing.T) {
 	t.Parallel()

@@ -193,6 +193,7 @@ type readerStream struct {
 	io.Reader
 	trailer string
 	stopped atomic.Bool
+	stop    func() // called by Stop, unless nil
 }
 
 func (s *readerStream) Wait() error {
@@ -202,7 +203,13 @@ func (s *readerStream) Wait() error {
 	return nil
 }
 func (s *readerStream) Trailer() []byte { return []byte(s.trailer) }
-func (s *readerStream) Stop()           { s.stopped.Store(true) }
+
+func (s *readerStream) Stop() {
+	s.stopped.Store(true)
+	if s.stop != nil {
+		s.stop()
+	}
+}
 
 // finish reads the answer's body whole and closes it.
 func finish(x *Exchange) (string, error) {
