@@ -51,7 +51,7 @@ type Live interface {
 
 // Pins looks at pins without renewing them.
 type Pins interface {
-	Peek(keys []session.Key, out []session.Pin)
+	Peek(keys []session.Key, out []session.Pin, wait *session.Wait)
 }
 
 // Ledger is who is still on what. A session.ErrUnknown says that nothing is known now, never that there is none.

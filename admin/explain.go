@@ -266,7 +266,7 @@ func (s *Server) standing(service *rules.CompiledService, q *rules.Query, r *api
 		return standing, nil
 	}
 	pins := make([]session.Pin, len(keys))
-	s.Pins.Peek(keys, pins)
+	s.Pins.Peek(keys, pins, nil)
 	subject := ""
 	if how.Subject >= 0 {
 		subject = q.Attributes[how.Subject]

@@ -24,10 +24,10 @@ func (r *replica) pin(cookie, teller, version string) {
 	if teller != "" {
 		keys = append(keys, session.Key{Service: "counter", Attribute: "teller", Value: teller})
 	}
-	r.sessions.Put(keys, session.Pin{
+	r.sessions.Swap(keys, session.Pin{}, session.Pin{
 		Version: version, Endpoint: netip.MustParseAddrPort("127.0.0.1:7001"), Subject: teller, Branch: "9001/3201",
 		Revision: 3, Start: now, Renewed: now, Idle: 30 * time.Minute, End: now.Add(10 * time.Hour),
-	})
+	}, nil)
 }
 
 func TestServices(t *testing.T) {

@@ -19,6 +19,7 @@ type metrics struct {
 	abandoned     prometheus.Counter
 	cut           prometheus.Counter
 	acceptFailed  prometheus.Counter
+	waited        waits
 }
 
 func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
@@ -51,6 +52,12 @@ func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
 		Name: "tellergate_accept_failures_total",
 		Help: "Connections that could not be accepted for want of descriptors or memory.",
 	})
+	m.waited.histogram = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "tellergate_session_wait_seconds",
+		Help: "How long requests that had to wait for the store of sessions waited for it, all their waits together; most " +
+			"requests never do.",
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .015, .02, .025, .03, .05, .1, .25, .5, 1},
+	})
 	refusedTotal := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tellergate_refused_total",
 		Help: "Requests that tellergate answered itself, by the code in the answer.",
@@ -68,6 +75,10 @@ func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
 	}
 	all := []prometheus.Collector{
 		m.versions, m.pinsWritten, m.pinsEnded, m.panics, m.abandoned, m.cut, m.acceptFailed, refusedTotal, disagreements, endpoints{p},
+		m.waited.histogram, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "tellergate_session_wait_max_seconds",
+			Help: "The longest that a request has waited for the store of sessions since the start.",
+		}, func() float64 { return time.Duration(m.waited.longest.Load()).Seconds() }),
 	}
 	all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "tellergate_upstream_closed_idle_total",
@@ -109,6 +120,22 @@ func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// waits are those of requests for the store of sessions, one for each request that waited.
+type waits struct {
+	histogram prometheus.Histogram
+	longest   atomic.Int64 // ns
+}
+
+func (w *waits) observe(took time.Duration) {
+	w.histogram.Observe(took.Seconds())
+	for {
+		longest := w.longest.Load()
+		if int64(took) <= longest || w.longest.CompareAndSwap(longest, int64(took)) {
+			return
+		}
+	}
 }
 
 // endpoints collects how many endpoints each version has, when it is asked.

@@ -70,7 +70,7 @@ func TestDisagreementIsCountedAndLogged(t *testing.T) {
 // explosive panics in the midst of a request.
 type explosive struct{ Pins }
 
-func (explosive) Lookup([]session.Key, []session.Pin) { panic("BUG: for the test") }
+func (explosive) Lookup([]session.Key, []session.Pin, *session.Wait) { panic("BUG: for the test") }
 
 func TestPanicBecomes500(t *testing.T) {
 	t.Parallel()

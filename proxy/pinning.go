@@ -40,7 +40,7 @@ func (r *request) findSession() {
 
 // lookUp finds the pin that holds for the request.
 func (r *request) lookUp() {
-	r.p.pins.Lookup(r.keys, r.pins)
+	r.p.pins.Lookup(r.keys, r.pins, &r.wait)
 	r.held, r.pin = session.Choose(r.pins, r.subject), session.Pin{}
 	if r.held >= 0 {
 		r.pin = r.pins[r.held]
@@ -83,7 +83,7 @@ func (r *request) foundElsewhere() bool {
 	if !r.standing.Keyed || r.standing.Pinned != "" {
 		return false
 	}
-	r.p.pins.Peek(r.keys, r.pins)
+	r.p.pins.Peek(r.keys, r.pins, &r.wait)
 	if r.held = session.Choose(r.pins, r.subject); r.held < 0 {
 		return false
 	}
@@ -100,7 +100,7 @@ func (r *request) settled() bool {
 		return true
 	case r.decision.WritePin && r.standing.Pinned == "":
 		mine := r.newPin(r.decision.Version.Name())
-		r.pin = r.p.pins.Claim(r.keys, mine)
+		r.pin = r.p.pins.Claim(r.keys, mine, &r.wait)
 		if r.pin.Start.Equal(mine.Start) {
 			r.p.metrics.pinsWritten.Inc()
 		} else { // a session that was known elsewhere, and is under every key now
@@ -128,7 +128,7 @@ func (r *request) settled() bool {
 
 // swap writes next where the session still has the pin that this request knows, and reports whether it did.
 func (r *request) swap(next session.Pin) bool {
-	if !r.p.pins.Swap(r.keys, r.pin, next) {
+	if r.pin.Version == "" || !r.p.pins.Swap(r.keys, r.pin, next, &r.wait) {
 		return false
 	}
 	r.pin = next
@@ -302,7 +302,7 @@ func (r *request) beginUnder(key session.Key) {
 	r.pins = append(r.pins, session.Pin{})
 	switch {
 	case !had:
-		r.p.pins.Put(r.keys, next)
+		r.p.pins.Swap(r.keys, session.Pin{}, next, &r.wait)
 	case r.swap(next):
 	default:
 		if r.lookUp(); r.pin.Version == "" || !r.swap(r.pin) {

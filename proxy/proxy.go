@@ -35,12 +35,11 @@ type Seen interface {
 // Pins is where sessions are kept; session.Memory is one. The keys are borrowed for the call and may be views of
 // request buffers.
 type Pins interface {
-	Lookup(keys []session.Key, out []session.Pin)
+	Lookup(keys []session.Key, out []session.Pin, wait *session.Wait)
 	// Peek knows also what Lookup leaves to Claim: a session that this replica has not seen yet. It renews nothing.
-	Peek(keys []session.Key, out []session.Pin)
-	Claim(keys []session.Key, pin session.Pin) session.Pin
-	Put(keys []session.Key, pin session.Pin)
-	Swap(keys []session.Key, was, pin session.Pin) bool
+	Peek(keys []session.Key, out []session.Pin, wait *session.Wait)
+	Claim(keys []session.Key, pin session.Pin, wait *session.Wait) session.Pin
+	Swap(keys []session.Key, was, pin session.Pin, wait *session.Wait) bool // the zero was: whatever was there
 	End(keys []session.Key) int
 }
 

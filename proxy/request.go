@@ -60,6 +60,7 @@ type request struct {
 	pin     session.Pin   // that the session has now
 	subject string
 	moved   string // what the client is told by movedHeader; empty: nothing
+	wait    session.Wait
 
 	head     []byte // what the pod is sent
 	out      []byte // what the client is sent
@@ -373,6 +374,9 @@ func (r *request) count() {
 	if v := r.decision.Version; v != nil && r.decision.Refusal == rules.NotRefused && r.service != nil {
 		r.table.tally(v, r.service).observe(r.turn, r.status, r.decision.Reason, took)
 	}
+	if r.wait.Spent > 0 {
+		r.p.metrics.waited.observe(r.wait.Spent)
+	}
 	if len(r.line) > 0 {
 		r.line = r.appendAccessEnd(r.line, took)
 		r.p.access.send(r.batch, r.line)
@@ -400,6 +404,7 @@ func (r *request) release() {
 	r.query = rules.Query{Attributes: attributes, Headers: r}
 	r.service, r.standing, r.decision = nil, rules.Standing{}, rules.Decision{}
 	r.keys, r.pins, r.held, r.pin, r.subject, r.moved = r.keys[:0], r.pins[:0], -1, session.Pin{}, "", ""
+	r.wait = session.Wait{}
 	r.framing = framing{}
 	r.open, r.begun, r.status, r.bytesOut, r.whole = false, false, 0, 0, false
 	r.upload.reset()

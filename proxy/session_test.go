@@ -233,7 +233,7 @@ func TestStrangersForceNothing(t *testing.T) {
 func (g *gateway) pinUnder(attribute, value string) session.Pin {
 	g.t.Helper()
 	var found [1]session.Pin
-	g.pins.Lookup([]session.Key{{Service: "counter", Attribute: attribute, Value: value}}, found[:])
+	g.pins.Lookup([]session.Key{{Service: "counter", Attribute: attribute, Value: value}}, found[:], nil)
 	return found[0]
 }
 
@@ -262,7 +262,7 @@ func TestAnotherTellerBeginsAnew(t *testing.T) {
 		Version: "v1", Subject: "9001/7", Start: time.Now().Add(-9 * time.Hour), Renewed: time.Now(), Idle: 30 * time.Minute,
 		End: time.Now().Add(time.Hour),
 	}
-	g.pins.Put([]session.Key{{Service: "counter", Attribute: "session", Value: "a"}}, old)
+	g.pins.Swap([]session.Key{{Service: "counter", Attribute: "session", Value: "a"}}, session.Pin{}, old, nil)
 	require.Equal(t, "v2", g.get("Cookie: JSESSIONID=a", "X-Teller-Id: 8", pilotBranch))
 	pin := g.pinUnder("session", "a")
 	require.Equal(t, "9001/8", pin.Subject)

@@ -53,8 +53,8 @@ func NewMemory(entries int, now func() time.Time) *Memory {
 }
 
 // Lookup sets out[i] to the live pin under keys[i], or the zero Pin, and renews what it finds. len(out) = len(keys).
-// It allocates nothing.
-func (m *Memory) Lookup(keys []Key, out []Pin) {
+// It allocates nothing and never waits, nor does any other call.
+func (m *Memory) Lookup(keys []Key, out []Pin, _ *Wait) {
 	now := m.now()
 	for i, key := range keys {
 		s := &m.shards[m.shardOf(key)]
@@ -65,7 +65,7 @@ func (m *Memory) Lookup(keys []Key, out []Pin) {
 }
 
 // Peek is Lookup without renewal, for operators.
-func (m *Memory) Peek(keys []Key, out []Pin) {
+func (m *Memory) Peek(keys []Key, out []Pin, _ *Wait) {
 	now := m.now()
 	for i, key := range keys {
 		s := &m.shards[m.shardOf(key)]
@@ -83,7 +83,7 @@ func (m *Memory) Peek(keys []Key, out []Pin) {
 // Claim makes pin the session's unless another request was faster: where keys[0] already holds a live pin whose subject
 // is pin's, that one wins, is renewed and returned; otherwise pin is written under every key, whatever the others held,
 // and returned. The store sets Renewed and copies the strings.
-func (m *Memory) Claim(keys []Key, pin Pin) Pin {
+func (m *Memory) Claim(keys []Key, pin Pin, _ *Wait) Pin {
 	if len(keys) == 0 {
 		return pin
 	}
@@ -97,26 +97,25 @@ func (m *Memory) Claim(keys []Key, pin Pin) Pin {
 	return m.write(keys, pin, now)
 }
 
-// Put writes pin under every key, whatever was there. The keys are one session from then on: a key that belonged to
-// another leaves it. If one of them belongs to a live session with pin's Start and Subject, pin is that session
-// rewritten, and the keys that are not named here follow. The store sets Renewed and copies the strings.
-func (m *Memory) Put(keys []Key, pin Pin) {
+// Swap makes pin the session's, under every key, only if one of the keys still holds was: live, with its Version, Start,
+// Subject and pod. It reports whether it did. Whoever writes what follows from a pin read earlier uses it, so that a session
+// that an operator or another request has moved or ended meanwhile stays as they left it.
+//
+// The zero was is for a session that nobody can have pinned yet: pin is written under every key, whatever was there. The
+// keys are one session from then on: a key that belonged to another leaves it. If one of them belongs to a live session
+// with pin's Start and Subject, pin is that session rewritten, and the keys that are not named here follow. The store sets
+// Renewed and copies the strings.
+func (m *Memory) Swap(keys []Key, was, pin Pin, _ *Wait) bool {
 	if len(keys) == 0 {
-		return
+		return false
 	}
 	now := m.now()
 	set := m.lock(keys)
 	defer m.unlock(set)
-	m.write(keys, pin, now)
-}
-
-// Swap makes pin the session's, under every key, only if one of the keys still holds was: live, with its Version, Start,
-// Subject and pod. It reports whether it did. Whoever writes what follows from a pin read earlier uses it, so that a session
-// that an operator or another request has moved or ended meanwhile stays as they left it.
-func (m *Memory) Swap(keys []Key, was, pin Pin) bool {
-	now := m.now()
-	set := m.lock(keys)
-	defer m.unlock(set)
+	if was.Version == "" {
+		m.write(keys, pin, now)
+		return true
+	}
 	for _, key := range keys {
 		e, ok := m.shards[m.shardOf(key)].lru.Peek(key)
 		if !ok {

@@ -44,7 +44,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		m := session.NewMemory(entries, clock.Now)
 		added := 2*entries + 10
 		for i := range added {
-			m.Put([]session.Key{key(i)}, pinFrom(clock.Now(), time.Hour))
+			m.Swap([]session.Key{key(i)}, session.Pin{}, pinFrom(clock.Now(), time.Hour), nil)
 			kept, _ := m.Keys()
 			if i%1000 == 0 {
 				require.LessOrEqual(t, kept, entries)
@@ -63,21 +63,21 @@ func TestLeastRecentlyUsedKeyFalls(t *testing.T) {
 	clock := sessiontest.NewClock()
 	m := session.NewMemory(3, clock.Now)
 	for i := range 3 {
-		m.Put([]session.Key{key(i)}, pinFrom(clock.Now(), time.Hour))
+		m.Swap([]session.Key{key(i)}, session.Pin{}, pinFrom(clock.Now(), time.Hour), nil)
 	}
 	var out [5]session.Pin
-	m.Lookup([]session.Key{key(0)}, out[:1])
-	m.Peek([]session.Key{key(1)}, out[:1]) // an operator's look is no use
-	m.Put([]session.Key{key(3)}, pinFrom(clock.Now(), time.Hour))
-	m.Peek([]session.Key{key(0), key(1), key(2), key(3)}, out[:4])
+	m.Lookup([]session.Key{key(0)}, out[:1], nil)
+	m.Peek([]session.Key{key(1)}, out[:1], nil) // an operator's look is no use
+	m.Swap([]session.Key{key(3)}, session.Pin{}, pinFrom(clock.Now(), time.Hour), nil)
+	m.Peek([]session.Key{key(0), key(1), key(2), key(3)}, out[:4], nil)
 	require.Equal(t, []bool{true, false, true, true},
 		[]bool{out[0].Version != "", out[1].Version != "", out[2].Version != "", out[3].Version != ""})
 
 	// A session of which one key fell lives on under the others.
 	m = session.NewMemory(2, clock.Now)
-	m.Put([]session.Key{key(0), key(1)}, pinFrom(clock.Now(), time.Hour))
-	m.Lookup([]session.Key{key(1)}, out[:1])
-	m.Put([]session.Key{key(2)}, pinFrom(clock.Now(), time.Hour))
+	m.Swap([]session.Key{key(0), key(1)}, session.Pin{}, pinFrom(clock.Now(), time.Hour), nil)
+	m.Lookup([]session.Key{key(1)}, out[:1], nil)
+	m.Swap([]session.Key{key(2)}, session.Pin{}, pinFrom(clock.Now(), time.Hour), nil)
 	page, _, err := m.Sessions(session.Filter{}, "", 10)
 	require.NoError(t, err)
 	require.Len(t, page, 2)
@@ -90,19 +90,19 @@ func TestDeadPinsGiveWay(t *testing.T) {
 	t.Parallel()
 	clock := sessiontest.NewClock()
 	m := session.NewMemory(1000, clock.Now)
-	m.Put([]session.Key{key(-1)}, pinFrom(clock.Now(), 9*time.Hour))
+	m.Swap([]session.Key{key(-1)}, session.Pin{}, pinFrom(clock.Now(), 9*time.Hour), nil)
 	for i := range 500 {
-		m.Put([]session.Key{key(i)}, pinFrom(clock.Now(), time.Minute))
+		m.Swap([]session.Key{key(i)}, session.Pin{}, pinFrom(clock.Now(), time.Minute), nil)
 	}
 	clock.Advance(time.Hour)
 	for i := 1000; i < 1490; i++ {
-		m.Put([]session.Key{key(i)}, pinFrom(clock.Now(), time.Minute))
+		m.Swap([]session.Key{key(i)}, session.Pin{}, pinFrom(clock.Now(), time.Minute), nil)
 	}
 	kept, evicted := m.Keys()
 	require.Zero(t, evicted)
 	require.LessOrEqual(t, kept, 1+490+20, "the dead have been swept away")
 	var out [1]session.Pin
-	m.Peek([]session.Key{key(-1)}, out[:])
+	m.Peek([]session.Key{key(-1)}, out[:], nil)
 	require.Equal(t, "v1", out[0].Version)
 }
 
@@ -114,11 +114,11 @@ func TestRewrittenSessionStaysOne(t *testing.T) {
 	m := session.NewMemory(100_000, clock.Now)
 	pin := pinFrom(clock.Now(), time.Hour)
 	pin.Subject = "9001/1"
-	m.Put([]session.Key{key(1), key(2)}, pin)
+	m.Swap([]session.Key{key(1), key(2)}, session.Pin{}, pin, nil)
 	clock.Advance(time.Minute)
 	pin.Version = "v2"
-	m.Put([]session.Key{key(1)}, pin)
-	m.Put([]session.Key{key(3), key(2)}, pin)
+	m.Swap([]session.Key{key(1)}, session.Pin{}, pin, nil)
+	m.Swap([]session.Key{key(3), key(2)}, session.Pin{}, pin, nil)
 	page, _, err := m.Sessions(session.Filter{}, "", 10)
 	require.NoError(t, err)
 	require.Len(t, page, 1)
@@ -128,7 +128,7 @@ func TestRewrittenSessionStaysOne(t *testing.T) {
 
 	another := pin
 	another.Subject = "9001/2"
-	m.Put([]session.Key{key(1)}, another)
+	m.Swap([]session.Key{key(1)}, session.Pin{}, another, nil)
 	require.Equal(t, []session.Count{{Service: "counter", Version: "v2", Sessions: 2, Oldest: pin.Start}}, counts(m), "another person's session")
 	require.Equal(t, 1, m.End([]session.Key{key(3), key(2)}))
 	require.Equal(t, 1, counts(m)[0].Sessions)
@@ -138,10 +138,10 @@ func TestDeadPinIsRemovedWhenMet(t *testing.T) {
 	t.Parallel()
 	clock := sessiontest.NewClock()
 	m := session.NewMemory(1000, clock.Now)
-	m.Put([]session.Key{key(1), key(2)}, pinFrom(clock.Now(), time.Minute))
+	m.Swap([]session.Key{key(1), key(2)}, session.Pin{}, pinFrom(clock.Now(), time.Minute), nil)
 	clock.Advance(time.Hour)
 	var out [1]session.Pin
-	m.Lookup([]session.Key{key(1)}, out[:])
+	m.Lookup([]session.Key{key(1)}, out[:], nil)
 	kept, evicted := m.Keys()
 	require.Equal(t, 1, kept)
 	require.Zero(t, evicted)
@@ -151,24 +151,24 @@ func TestDeadPinIsRemovedWhenMet(t *testing.T) {
 func TestRealClock(t *testing.T) {
 	t.Parallel()
 	m := session.NewMemory(1000, nil)
-	m.Put([]session.Key{key(1)}, pinFrom(time.Now(), time.Hour))
+	m.Swap([]session.Key{key(1)}, session.Pin{}, pinFrom(time.Now(), time.Hour), nil)
 	var out [1]session.Pin
-	m.Lookup([]session.Key{key(1)}, out[:])
+	m.Lookup([]session.Key{key(1)}, out[:], nil)
 	require.Equal(t, "v1", out[0].Version)
 	require.Contains(t, out[0].Renewed.String(), " m=", "Renewed keeps the monotonic clock, so a stepped clock ends no session")
-	m.Put([]session.Key{key(2)}, pinFrom(time.Now(), 0))
-	m.Lookup([]session.Key{key(2)}, out[:])
+	m.Swap([]session.Key{key(2)}, session.Pin{}, pinFrom(time.Now(), 0), nil)
+	m.Lookup([]session.Key{key(2)}, out[:], nil)
 	require.Equal(t, session.Pin{}, out[0])
 }
 
 func TestLookupAllocatesNothing(t *testing.T) {
 	m := session.NewMemory(100_000, nil)
 	keys := []session.Key{key(1), key(2), key(3)}
-	m.Put(keys[:2], pinFrom(time.Now(), time.Hour))
+	m.Swap(keys[:2], session.Pin{}, pinFrom(time.Now(), time.Hour), nil)
 	out := make([]session.Pin, len(keys))
-	require.Zero(t, testing.AllocsPerRun(1000, func() { m.Lookup(keys, out) }))
-	require.Zero(t, testing.AllocsPerRun(1000, func() { m.Peek(keys, out) }))
-	require.Zero(t, testing.AllocsPerRun(1000, func() { m.Claim(keys, session.Pin{}) }), "a claim that loses")
+	require.Zero(t, testing.AllocsPerRun(1000, func() { m.Lookup(keys, out, nil) }))
+	require.Zero(t, testing.AllocsPerRun(1000, func() { m.Peek(keys, out, nil) }))
+	require.Zero(t, testing.AllocsPerRun(1000, func() { m.Claim(keys, session.Pin{}, nil) }), "a claim that loses")
 }
 
 // TestHammer runs everything against everything on few keys; afterwards every key belongs to exactly one session.
@@ -192,15 +192,15 @@ func TestHammer(t *testing.T) {
 					}
 					switch random.IntN(8) {
 					case 0, 1:
-						m.Put(keys, pin)
+						m.Swap(keys, session.Pin{}, pin, nil)
 					case 2, 3:
-						m.Claim(keys, pin)
+						m.Claim(keys, pin, nil)
 					case 4:
-						m.Lookup(keys, out[:len(keys)])
+						m.Lookup(keys, out[:len(keys)], nil)
 					case 5:
 						m.End(keys)
 					case 6:
-						m.Peek(keys, out[:len(keys)])
+						m.Peek(keys, out[:len(keys)], nil)
 						counts(m)
 					case 7:
 						page, _, err := m.Sessions(session.Filter{}, "", 5)
@@ -220,7 +220,7 @@ func TestHammer(t *testing.T) {
 		}
 		all.Wait()
 		for i := range 24 {
-			m.Put([]session.Key{key(i)}, pinFrom(time.Now(), time.Hour))
+			m.Swap([]session.Key{key(i)}, session.Pin{}, pinFrom(time.Now(), time.Hour), nil)
 		}
 		kept, _ := m.Keys()
 		page, _, err := m.Sessions(session.Filter{}, "", 100)
@@ -241,14 +241,14 @@ func BenchmarkMemoryLookup(b *testing.B) {
 	keys := make([][]session.Key, sessions)
 	for i := range keys {
 		keys[i] = []session.Key{key(i), {Service: "counter", Attribute: "teller", Value: fmt.Sprintf("9001/%06d", i)}}
-		m.Put(keys[i], pinFrom(time.Now(), time.Hour))
+		m.Swap(keys[i], session.Pin{}, pinFrom(time.Now(), time.Hour), nil)
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		var out [2]session.Pin
 		for i := rand.IntN(sessions); pb.Next(); i++ {
-			m.Lookup(keys[i%sessions], out[:])
+			m.Lookup(keys[i%sessions], out[:], nil)
 		}
 	})
 }
@@ -258,7 +258,7 @@ func BenchmarkMemoryClaimNew(b *testing.B) {
 	pin := pinFrom(time.Now(), time.Hour)
 	b.ReportAllocs()
 	for i := range b.N {
-		m.Claim([]session.Key{key(i)}, pin)
+		m.Claim([]session.Key{key(i)}, pin, nil)
 	}
 }
 
@@ -274,7 +274,7 @@ func BenchmarkMemoryFull(b *testing.B) {
 		teller := fmt.Sprintf("9001/%06d", i)
 		pin := pinFrom(time.Now(), time.Hour)
 		pin.Subject, pin.Branch = teller, "9001/3201"
-		m.Claim([]session.Key{key(i), {Service: "counter", Attribute: "teller", Value: teller}}, pin)
+		m.Claim([]session.Key{key(i), {Service: "counter", Attribute: "teller", Value: teller}}, pin, nil)
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)

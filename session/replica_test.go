@@ -102,7 +102,7 @@ func TestAlone(t *testing.T) {
 		return session.Replica{Name: "here", Started: now, Versions: []session.Running{{Service: "counter", Version: "v1", Resting: resting}}}
 	})
 	key := []session.Key{{Service: "counter", Attribute: "session", Value: "a"}}
-	pins.Put(key, session.Pin{Version: "v1", Start: now, Idle: time.Hour, End: now.Add(time.Hour)})
+	pins.Swap(key, session.Pin{}, session.Pin{Version: "v1", Start: now, Idle: time.Hour, End: now.Add(time.Hour)}, nil)
 	verdict := func() session.Verdict {
 		w := alone.Watch()
 		return session.Retirement("counter", "v1", &w)

@@ -42,6 +42,11 @@ func (p *Pin) Live(now time.Time) bool {
 	return p.Version != "" && now.Before(p.End) && now.Sub(p.Renewed) < p.Idle
 }
 
+// A Wait adds up how long one request has waited for a store that is not in this process. Handed to every call that the
+// request makes, it keeps all its waiting together within the store's budget. The zero Wait has not waited; where a store
+// is handed nil, the call has a budget of its own. It belongs to one goroutine.
+type Wait struct{ Spent time.Duration }
+
 // A Session is one row of the drain ledger: the keys that share a pin are one session.
 type Session struct {
 	// ID names the session towards operators, from its beginning to its end. It does not reveal a key's value.

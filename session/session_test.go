@@ -95,11 +95,11 @@ func (s service) request(id, teller, version string) string {
 		keys = append(keys, session.Key{Service: "counter", Attribute: "teller", Value: teller})
 	}
 	found := make([]session.Pin, len(keys))
-	s.pins.Lookup(keys, found)
+	s.pins.Lookup(keys, found, nil)
 	if i := session.Choose(found, teller); i >= 0 {
 		for _, pin := range found {
 			if pin.Version != found[i].Version || pin.Subject != found[i].Subject {
-				s.pins.Put(keys, found[i])
+				s.pins.Swap(keys, session.Pin{}, found[i], nil)
 				break
 			}
 		}
@@ -108,7 +108,7 @@ func (s service) request(id, teller, version string) string {
 	now := s.clock.Now()
 	return s.pins.Claim(keys, session.Pin{
 		Version: version, Subject: teller, Start: now, Idle: 30 * time.Minute, End: now.Add(10 * time.Hour),
-	}).Version
+	}, nil).Version
 }
 
 // TestSessionContract walks the contract's sequences. Each line is a request: who, what the rules say by now, and which

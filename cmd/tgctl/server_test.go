@@ -171,7 +171,7 @@ func TestAgainstTheServer(t *testing.T) {
 	begin := time.Now()
 	key := []session.Key{{Service: "counter", Attribute: "teller", Value: "9001/0001"}}
 	pins.Claim(key, session.Pin{Version: "v1", Subject: "9001/0001", Branch: "9001/3201", Revision: 3, Start: begin,
-		Renewed: begin, Idle: time.Hour, End: begin.Add(2 * time.Hour)})
+		Renewed: begin, Idle: time.Hour, End: begin.Add(2 * time.Hour)}, nil)
 	page, _, err := pins.Sessions(session.Filter{}, "", 10)
 	require.NoError(t, err)
 	require.Len(t, page, 1)

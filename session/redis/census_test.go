@@ -31,7 +31,7 @@ func testCensus(t *testing.T, o Options) {
 		pin := pinned("v1")
 		pin.Start = pin.Start.Add(time.Duration(i%7) * time.Second) // many begin at the same moment
 		pin.Branch = fmt.Sprintf("9001/%d", i%3)
-		[]*Store{a, b}[i%2].Claim([]session.Key{key(fmt.Sprint(i)), {Service: "counter", Attribute: "teller", Value: fmt.Sprint(i)}}, pin)
+		[]*Store{a, b}[i%2].Claim([]session.Key{key(fmt.Sprint(i)), {Service: "counter", Attribute: "teller", Value: fmt.Sprint(i)}}, pin, nil)
 	}
 	require.Equal(t, n, count(t, a), "a session is counted once, whoever wrote it and under however many keys")
 	c, err := b.Census(testBudget)
@@ -84,7 +84,7 @@ func TestCensusOfTwoRunsIsVoid(t *testing.T) {
 	server := redistest.Single(t)
 	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget, Failures: 1000})
 	for i := range 2 * scanKeys {
-		s.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v1"))
+		s.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v1"), nil)
 	}
 	steps := 0
 	err := s.scan(context.Background(), func() error {
@@ -102,7 +102,7 @@ func TestCensusOfTwoRunsIsVoid(t *testing.T) {
 func TestCensusOnlyWhileSomebodyAsks(t *testing.T) {
 	server := redistest.Single(t)
 	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget, Reuse: time.Minute})
-	s.Claim([]session.Key{key("x")}, pinned("v1"))
+	s.Claim([]session.Key{key("x")}, pinned("v1"), nil)
 	first, err := s.Census(testBudget)
 	require.NoError(t, err)
 	second, err := s.Census(testBudget)
@@ -204,7 +204,7 @@ func TestWatermark(t *testing.T) {
 	var resting atomic.Bool
 	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Probe: 20 * time.Millisecond, Self: member("gate-1", &resting)})
 	for i := range 300 {
-		s.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v1"))
+		s.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v1"), nil)
 	}
 	flushed := func() time.Time { return time.Unix(0, s.flushed.Load()) }
 	moves := func() {
@@ -222,7 +222,7 @@ func TestWatermark(t *testing.T) {
 	server.Stop()
 	for i := 0; s.Stats().Degraded.IsZero(); i++ {
 		require.Less(t, i, 1000)
-		s.Claim([]session.Key{key(fmt.Sprint("away", i))}, pinned("v1"))
+		s.Claim([]session.Key{key(fmt.Sprint("away", i))}, pinned("v1"), nil)
 	}
 	stands := flushed()
 	time.Sleep(session.Heartbeat) // long enough to see that it does not move

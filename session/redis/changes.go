@@ -10,25 +10,24 @@ import (
 	"tellergate/session"
 )
 
-// Put writes pin under every key, whatever was there. If one of them leads to a live session with pin's Start and
-// Subject, pin is that session rewritten, and the keys that are not named here follow. A new session, version or key
-// waits for Redis within the budget, because the session's next request may come to another replica; a pod that changed
-// is written with the next renewal. The store sets Renewed and copies the strings.
-func (s *Store) Put(keys []session.Key, pin session.Pin) {
+// Swap makes pin the session's, under every key, only if one of the keys still leads to was here: live, with its
+// Version, Start, Subject and pod. It reports whether it did. The zero was is for a session that nobody can have pinned
+// yet: pin is written under every key, whatever was there. If one of them leads to a live session with pin's Start and
+// Subject, pin is that session rewritten, and the keys that are not named here follow.
+//
+// A new session, version or key waits for Redis within the budget, because the session's next request may come to another
+// replica; a pod that changed is written with the next renewal. The store sets Renewed and copies the strings.
+func (s *Store) Swap(keys []session.Key, was, pin session.Pin, wait *session.Wait) bool {
 	if len(keys) == 0 {
-		return
+		return false
 	}
 	now := s.now()
-	keys, pin = ownKeys(keys), ownPin(pin)
 	s.installing.Lock()
-	s.rewrite(s.continued(keys, pin, now), keys, pin, now)
-}
-
-// Swap makes pin the session's, under every key, only if one of the keys still leads to was here: live, with its
-// Version, Start, Subject and pod. It reports whether it did.
-func (s *Store) Swap(keys []session.Key, was, pin session.Pin) bool {
-	now := s.now()
-	s.installing.Lock()
+	if was.Version == "" {
+		keys, pin = ownKeys(keys), ownPin(pin)
+		s.rewrite(s.continued(keys, pin, now), keys, pin, now, wait)
+		return true
+	}
 	for _, k := range keys {
 		c := s.local.get(k)
 		if c == nil || !c.live(now) {
@@ -37,7 +36,7 @@ func (s *Store) Swap(keys []session.Key, was, pin session.Pin) bool {
 		held := &c.state.Load().pin
 		if held.Version == was.Version && held.Start.Equal(was.Start) && held.Subject == was.Subject &&
 			held.Endpoint == was.Endpoint && held.UID == was.UID {
-			s.rewrite(c, ownKeys(keys), ownPin(pin), now)
+			s.rewrite(c, ownKeys(keys), ownPin(pin), now, wait)
 			return true
 		}
 	}
@@ -46,7 +45,7 @@ func (s *Store) Swap(keys []session.Key, was, pin session.Pin) bool {
 }
 
 // rewrite puts pin under keys, as a new session where held is nil, and unlocks installing, which the caller has locked.
-func (s *Store) rewrite(held *copied, keys []session.Key, pin session.Pin, now time.Time) {
+func (s *Store) rewrite(held *copied, keys []session.Key, pin session.Pin, now time.Time, wait *session.Wait) {
 	pin.Renewed = now
 	replaces := false
 	for _, k := range keys {
@@ -88,7 +87,7 @@ func (s *Store) rewrite(held *copied, keys []session.Key, pin session.Pin, now t
 	if replaces {
 		message = s.message("set", v)
 	}
-	if waits && s.putNow(c, v, message) {
+	if waits && s.putNow(c, v, message, wait) {
 		if message != "" && s.o.Mode == Cluster {
 			s.publish(message) // again: the keys lie on other servers, and some may have been written after it was heard
 		}
@@ -114,9 +113,9 @@ func (s *Store) continued(keys []session.Key, pin session.Pin, now time.Time) *c
 
 // putNow writes v under its keys and tells the other replicas, within the budget: they have been told when a request that
 // follows this one can come to them. The message may be empty.
-func (s *Store) putNow(c *copied, v *value, message string) bool {
+func (s *Store) putNow(c *copied, v *value, message string, wait *session.Wait) bool {
 	var replies []*goredis.StatusCmd
-	return s.line.do(s.o.Budget, func(p goredis.Pipeliner) {
+	return s.line.do(wait, func(p goredis.Pipeliner) {
 		text, life := s.codec.encode(v, s.ahead()), s.life(v, s.now())
 		for _, k := range v.keys {
 			replies = append(replies, p.Set(context.Background(), s.codec.name(k), text, life))

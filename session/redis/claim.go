@@ -18,7 +18,7 @@ import (
 // pin that binds the request under keys[0], or under a key that no copy was known of, that one wins and is returned. In
 // any case the session is under every key afterwards. Without an answer from Redis within the budget the pin holds here
 // and is reconciled later. The store sets Renewed and copies the strings.
-func (s *Store) Claim(keys []session.Key, pin session.Pin) session.Pin {
+func (s *Store) Claim(keys []session.Key, pin session.Pin, wait *session.Wait) session.Pin {
 	if len(keys) == 0 {
 		return pin
 	}
@@ -38,7 +38,10 @@ func (s *Store) Claim(keys []session.Key, pin session.Pin) session.Pin {
 		}
 	}
 	s.stats.asked.Add(1)
-	return c.run()
+	if wait == nil {
+		wait = new(session.Wait) // for both rounds
+	}
+	return c.run(wait)
 }
 
 // A claim is one call of Claim.
@@ -57,10 +60,10 @@ type claim struct {
 	displaced bool
 }
 
-func (c *claim) run() session.Pin {
+func (c *claim) run(wait *session.Wait) session.Pin {
 	ok := true
-	for began := time.Now(); ok && c.won == nil; {
-		ok = c.s.line.do(c.s.o.Budget-time.Since(began), c.ask, c.answered)
+	for ok && c.won == nil {
+		ok = c.s.line.do(wait, c.ask, c.answered)
 	}
 	if ok {
 		c.won.touch(c.now)

@@ -38,8 +38,8 @@ func TestSkewedClocks(t *testing.T) {
 	}
 	first := mine(0, "v1")
 	end := time.Now().Add(life) // by the clock of the machine that Redis runs on
-	require.Equal(t, "v1", stores[0].Claim(k, first).Version)
-	found := stores[1].Claim(k, mine(1, "v2"))
+	require.Equal(t, "v1", stores[0].Claim(k, first, nil).Version)
+	found := stores[1].Claim(k, mine(1, "v2"), nil)
 	require.Equal(t, "v1", found.Version)
 	require.WithinDuration(t, end.Add(-skew), found.End, 2*time.Second, "as the other's clock says it")
 
@@ -83,7 +83,7 @@ func TestClockThatIsSet(t *testing.T) {
 	at := s.now().Add(time.Hour)
 	pin := pinned("v1")
 	pin.End, pin.Renewed, pin.Idle = at, s.now(), 30*time.Minute
-	s.Claim([]session.Key{key("x")}, pin)
+	s.Claim([]session.Key{key("x")}, pin, nil)
 	var seconds int
 	_, err := fmt.Sscanf(server.Ask("TTL "+s.codec.name(key("x"))), ":%d", &seconds)
 	require.NoError(t, err)

@@ -48,14 +48,14 @@ func TestOnlyProbesAskARedisThatHangs(t *testing.T) {
 	before := time.Now()
 	for i := 0; s.Stats().Degraded.IsZero(); i++ {
 		require.Less(t, i, 1000, "it opens after some failures")
-		s.Claim([]session.Key{key(fmt.Sprint("before", i))}, pinned("v1"))
+		s.Claim([]session.Key{key(fmt.Sprint("before", i))}, pinned("v1"), nil)
 	}
 	since := s.Stats().Degraded
 	require.WithinRange(t, since, before, time.Now())
 	commands, skipped, goroutines := s.Stats().Commands, s.Stats().Skipped, runtime.NumGoroutine()
 	var all sync.WaitGroup
 	for i := range 2000 {
-		all.Go(func() { s.Claim([]session.Key{key(fmt.Sprint("while", i))}, pinned("v1")) })
+		all.Go(func() { s.Claim([]session.Key{key(fmt.Sprint("while", i))}, pinned("v1"), nil) })
 	}
 	all.Wait()
 	require.LessOrEqual(t, s.Stats().Commands-commands, uint64(5), "no request asks; those may that began before")
@@ -83,8 +83,8 @@ func TestReconciliation(t *testing.T) {
 	server.Kill()
 	for i := range n {
 		k := []session.Key{key(fmt.Sprint(i)), {Service: "counter", Attribute: "teller", Value: fmt.Sprint(i)}}
-		require.Equal(t, "v1", a.Claim(k, pinned("v1")).Version)
-		require.Equal(t, "v2", b.Claim(k, pinned("v2")).Version, "a session that only one replica knows is decided anew by the other")
+		require.Equal(t, "v1", a.Claim(k, pinned("v1"), nil).Version)
+		require.Equal(t, "v2", b.Claim(k, pinned("v2"), nil).Version, "a session that only one replica knows is decided anew by the other")
 		require.Equal(t, "v1", lookup(a, k...), "and goes on where it is known")
 	}
 	require.Zero(t, a.Stats().Adopted+b.Stats().Adopted)
@@ -111,8 +111,8 @@ func TestLostSubscription(t *testing.T) {
 	o := Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget, Probe: 20 * time.Millisecond}
 	a, b := run(t, o), run(t, o)
 	for i := range n {
-		a.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v1"))
-		require.Equal(t, "v1", b.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v2")).Version)
+		a.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v1"), nil)
+		require.Equal(t, "v1", b.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v2"), nil).Version)
 	}
 	moved := *b.local.get(key("7")).state.Load()
 	moved.generation++
@@ -154,7 +154,7 @@ func TestCopiesAreRefreshed(t *testing.T) {
 			s := run(t, Options{Mode: mode, Addresses: addresses, Budget: testBudget, Timeout: testBudget,
 				Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
 			for i := range n {
-				s.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v1"))
+				s.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v1"), nil)
 			}
 			visit := func() {
 				for i := range n {
@@ -176,4 +176,33 @@ func TestCopiesAreRefreshed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// All that a request asks while Redis hangs waits for one budget together, and each call without a request for one of its
+// own.
+func TestARequestWaitsForOneBudget(t *testing.T) {
+	const budget = 400 * time.Millisecond
+	server := redistest.Single(t)
+	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Budget: budget, Timeout: testBudget, Failures: 1000})
+	require.Eventually(t, s.setGet.Load, testBudget, time.Millisecond)
+	known := []session.Key{key("known")}
+	var pin session.Pin
+	require.Eventually(t, func() bool {
+		pin = s.Claim(known, pinned("v1"), nil)
+		return s.Stats().Copies == 1 && s.Stats().Late == 0
+	}, testBudget, time.Millisecond)
+	server.Stop()
+	defer server.Continue()
+	var wait session.Wait
+	began := time.Now()
+	s.Claim([]session.Key{key("new")}, pinned("v1"), &wait)
+	s.Peek([]session.Key{key("another")}, make([]session.Pin, 1), &wait)
+	require.True(t, s.Swap(append(known, key("joins")), pin, pin, &wait))
+	require.EqualValues(t, 3, s.Stats().Late)
+	took := time.Since(began)
+	require.GreaterOrEqual(t, wait.Spent, budget/20*19, "it has waited")
+	require.LessOrEqual(t, wait.Spent, took)
+	require.Less(t, wait.Spent, 2*budget, "once")
+	s.Claim([]session.Key{key("apart")}, pinned("v1"), nil)
+	require.GreaterOrEqual(t, time.Since(began)-took, budget/20*19)
 }

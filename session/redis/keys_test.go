@@ -25,7 +25,7 @@ func pinnedFor(version, subject string) session.Pin {
 // peek is what a request would find that comes with this key, a claim's answer included.
 func peek(s *Store, k session.Key) string {
 	out := make([]session.Pin, 1)
-	s.Peek([]session.Key{k}, out)
+	s.Peek([]session.Key{k}, out, nil)
 	return out[0].Version
 }
 
@@ -59,35 +59,35 @@ func TestKeysThatAnotherReplicaKnows(t *testing.T) {
 
 			t.Run("a provisional pin gives way", func(t *testing.T) {
 				k := []session.Key{key("provisional"), teller("1")}
-				a.Claim(k[:1], pinned("v1"))
-				require.Equal(t, "v2", b.Claim(k, pinnedFor("v2", "1")).Version)
+				a.Claim(k[:1], pinned("v1"), nil)
+				require.Equal(t, "v2", b.Claim(k, pinnedFor("v2", "1"), nil).Version)
 				comes(k[0], "v2")
 				comes(k[1], "v2")
 			})
 			t.Run("the teller's session goes on under a new cookie", func(t *testing.T) {
-				a.Claim([]session.Key{key("old"), teller("2")}, pinnedFor("v2", "2"))
-				a.Put([]session.Key{key("new")}, pinned("v1"))
-				require.Equal(t, "v2", b.Claim([]session.Key{key("new"), teller("2")}, pinnedFor("v1", "2")).Version)
+				a.Claim([]session.Key{key("old"), teller("2")}, pinnedFor("v2", "2"), nil)
+				a.Swap([]session.Key{key("new")}, session.Pin{}, pinned("v1"), nil)
+				require.Equal(t, "v2", b.Claim([]session.Key{key("new"), teller("2")}, pinnedFor("v1", "2"), nil).Version)
 				for _, k := range []session.Key{key("old"), key("new"), teller("2")} {
 					comes(k, "v2")
 				}
 			})
 			t.Run("a renewed id is known at once", func(t *testing.T) {
-				pin := a.Claim([]session.Key{key("before")}, pinned("v2"))
-				require.True(t, a.Swap([]session.Key{key("after"), key("before")}, pin, pin))
-				require.Equal(t, "v2", b.Claim([]session.Key{key("after")}, pinned("v1")).Version, "Redis knows it before the answer leaves")
+				pin := a.Claim([]session.Key{key("before")}, pinned("v2"), nil)
+				require.True(t, a.Swap([]session.Key{key("after"), key("before")}, pin, pin, nil))
+				require.Equal(t, "v2", b.Claim([]session.Key{key("after")}, pinned("v1"), nil).Version, "Redis knows it before the answer leaves")
 			})
 			t.Run("an ended session gives way under a later key", func(t *testing.T) {
-				a.Claim([]session.Key{teller("3")}, pinnedFor("v1", "3"))
+				a.Claim([]session.Key{teller("3")}, pinnedFor("v1", "3"), nil)
 				require.Equal(t, 1, a.End([]session.Key{teller("3")}))
 				require.NoError(t, a.settled())
-				require.Equal(t, "v2", b.Claim([]session.Key{key("again"), teller("3")}, pinnedFor("v2", "3")).Version)
+				require.Equal(t, "v2", b.Claim([]session.Key{key("again"), teller("3")}, pinnedFor("v2", "3"), nil).Version)
 				comes(key("again"), "v2")
 				comes(teller("3"), "v2")
 			})
 			t.Run("another teller at the same terminal", func(t *testing.T) {
-				a.Claim([]session.Key{key("terminal"), teller("4")}, pinnedFor("v1", "4"))
-				require.Equal(t, "v2", b.Claim([]session.Key{key("terminal"), teller("5")}, pinnedFor("v2", "5")).Version)
+				a.Claim([]session.Key{key("terminal"), teller("4")}, pinnedFor("v1", "4"), nil)
+				require.Equal(t, "v2", b.Claim([]session.Key{key("terminal"), teller("5")}, pinnedFor("v2", "5"), nil).Version)
 				comes(key("terminal"), "v2")
 				comes(teller("4"), "v1")
 				comes(teller("5"), "v2")

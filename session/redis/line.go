@@ -8,6 +8,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"tellergate/session"
 )
 
 // A line is the way to Redis. Requests never speak to Redis themselves: they hand what they ask to a worker, which sends
@@ -16,6 +18,7 @@ import (
 type line struct {
 	client  goredis.UniversalClient
 	timeout time.Duration // for one exchange of a worker
+	budget  time.Duration // that a request may wait, all its asks together
 	asks    chan *ask
 	stats   *counters
 	breaker breaker
@@ -36,18 +39,27 @@ const (
 	waiting  = 4096
 )
 
-func newLine(client goredis.UniversalClient, timeout time.Duration, stats *counters, threshold int) *line {
+func newLine(client goredis.UniversalClient, timeout, budget time.Duration, stats *counters, threshold int) *line {
 	return &line{
-		client: client, timeout: timeout, asks: make(chan *ask, waiting), stats: stats,
+		client: client, timeout: timeout, budget: budget, asks: make(chan *ask, waiting), stats: stats,
 		breaker: breaker{threshold: threshold},
 	}
 }
 
-// do asks, waits no longer than patience, and reports whether Redis answered in time.
-func (l *line) do(patience time.Duration, write func(goredis.Pipeliner), answered func() error) bool {
+// early is how much sooner than asked for a wait ends: timers ring late, never early.
+const early = time.Millisecond
+
+// do asks, waits no longer than what wait has left of the budget, and reports whether Redis answered in time. A nil wait
+// has not waited.
+func (l *line) do(wait *session.Wait, write func(goredis.Pipeliner), answered func() error) bool {
 	if l.breaker.open() {
 		l.stats.skipped.Add(1)
 		return false
+	}
+	patience, began := l.budget-min(early, l.budget/20), time.Now()
+	if wait != nil {
+		patience -= wait.Spent
+		defer func() { wait.Spent += time.Since(began) }()
 	}
 	a := &ask{write: write, answered: answered, done: make(chan struct{})}
 	select {

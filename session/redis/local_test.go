@@ -61,7 +61,7 @@ func BenchmarkLookupOfCopies(b *testing.B) {
 		for pb.Next() {
 			i++
 			keys[0] = key(names[i%len(names)])
-			s.Lookup(keys, out)
+			s.Lookup(keys, out, nil)
 		}
 	})
 }

@@ -21,8 +21,8 @@ func agree(t *testing.T, a, b *Store) {
 	t.Helper()
 	for i := range 20 {
 		k := []session.Key{key(fmt.Sprint(i))}
-		require.Equal(t, "v1", a.Claim(k, pinned("v1")).Version)
-		require.Equal(t, "v1", b.Claim(k, pinned("v2")).Version)
+		require.Equal(t, "v1", a.Claim(k, pinned("v1"), nil).Version)
+		require.Equal(t, "v1", b.Claim(k, pinned("v2"), nil).Version)
 	}
 	require.Zero(t, a.Stats().Failures)
 	require.Zero(t, b.Stats().Failures)

@@ -165,6 +165,6 @@ func New(o Options) (*Store, error) {
 		writes: make(chan *copied, 1<<16), messages: make(chan string, 1<<12), aging: make(chan *copied, 1<<14),
 		counting: newCounting(),
 	}
-	s.line = newLine(client, o.Timeout, &s.stats, o.Failures)
+	s.line = newLine(client, o.Timeout, o.Budget, &s.stats, o.Failures)
 	return s, nil
 }

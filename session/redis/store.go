@@ -77,16 +77,16 @@ func (s *Store) fresh(c *copied, now time.Time) bool {
 // Lookup sets out[i] to the live pin under keys[i], or the zero Pin, and renews what it finds. A fresh copy answers
 // without a lock that others share and without an allocation. A stale one is read again, within the budget. Where none
 // of the keys has a copy the session may be new, so nothing is asked: Claim finds out in one round trip.
-func (s *Store) Lookup(keys []session.Key, out []session.Pin) {
-	s.lookup(keys, out, true)
+func (s *Store) Lookup(keys []session.Key, out []session.Pin, wait *session.Wait) {
+	s.lookup(keys, out, true, wait)
 }
 
 // Peek is Lookup without renewal, for operators. It asks Redis for every key that has no fresh copy.
-func (s *Store) Peek(keys []session.Key, out []session.Pin) {
-	s.lookup(keys, out, false)
+func (s *Store) Peek(keys []session.Key, out []session.Pin, wait *session.Wait) {
+	s.lookup(keys, out, false, wait)
 }
 
-func (s *Store) lookup(keys []session.Key, out []session.Pin, renew bool) {
+func (s *Store) lookup(keys []session.Key, out []session.Pin, renew bool, wait *session.Wait) {
 	now := s.now()
 	unknown, stale := 0, 0
 	for i, k := range keys {
@@ -104,7 +104,7 @@ func (s *Store) lookup(keys []session.Key, out []session.Pin, renew bool) {
 	}
 	s.stats.stale.Add(uint64(stale))
 	s.stats.asked.Add(uint64(unknown))
-	if !s.read(keys, now, renew) {
+	if !s.read(keys, now, wait) {
 		return
 	}
 	for i, k := range keys {
@@ -132,7 +132,7 @@ func (s *Store) take(c *copied, out *session.Pin, now time.Time, renew bool) {
 
 // read asks Redis for the keys without a fresh copy and reports whether it answered in time. What it says is filed in
 // any case.
-func (s *Store) read(keys []session.Key, now time.Time, renew bool) bool {
+func (s *Store) read(keys []session.Key, now time.Time, wait *session.Wait) bool {
 	if s.line.breaker.open() {
 		s.stats.skipped.Add(1)
 		return false
@@ -154,7 +154,7 @@ func (s *Store) read(keys []session.Key, now time.Time, renew bool) bool {
 		}
 		questions = append(questions, question{key: k, was: c})
 	}
-	return s.line.do(s.o.Budget, func(p goredis.Pipeliner) {
+	return s.line.do(wait, func(p goredis.Pipeliner) {
 		for i := range questions {
 			questions[i].text = p.Get(context.Background(), s.codec.name(questions[i].key))
 		}

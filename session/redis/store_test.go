@@ -80,7 +80,7 @@ func pinned(version string) session.Pin {
 
 func lookup(s *Store, k ...session.Key) string {
 	out := make([]session.Pin, len(k))
-	s.Lookup(k, out)
+	s.Lookup(k, out, nil)
 	return out[0].Version
 }
 
@@ -91,8 +91,8 @@ func TestTwoReplicasAgree(t *testing.T) {
 	for i := range 200 {
 		k := key(fmt.Sprint(i))
 		won := make(chan string, 2)
-		go func() { won <- a.Claim([]session.Key{k}, pinned("v1")).Version }()
-		go func() { won <- b.Claim([]session.Key{k}, pinned("v2")).Version }()
+		go func() { won <- a.Claim([]session.Key{k}, pinned("v1"), nil).Version }()
+		go func() { won <- b.Claim([]session.Key{k}, pinned("v2"), nil).Version }()
 		require.Equal(t, <-won, <-won)
 		require.Equal(t, lookup(a, k), lookup(b, k))
 	}
@@ -106,8 +106,8 @@ func TestMovesReachOtherReplicas(t *testing.T) {
 	// Subscriptions begin in the background: a replica hears what is published after.
 	require.Eventually(t, func() bool { return strings.Contains(server.Ask("PUBSUB NUMSUB "+channel), ":2\r\n") }, testBudget,
 		time.Millisecond)
-	a.Claim([]session.Key{k}, pinned("v1"))
-	require.Equal(t, "v1", b.Claim([]session.Key{k}, pinned("v2")).Version)
+	a.Claim([]session.Key{k}, pinned("v1"), nil)
+	require.Equal(t, "v1", b.Claim([]session.Key{k}, pinned("v2"), nil).Version)
 	page, _, err := a.Sessions(session.Filter{}, "", 10)
 	require.NoError(t, err)
 	require.Len(t, page, 1)
@@ -117,7 +117,7 @@ func TestMovesReachOtherReplicas(t *testing.T) {
 	require.Eventually(t, func() bool { return lookup(b, k) == "v3" }, testBudget, time.Millisecond)
 	require.Equal(t, 1, a.End([]session.Key{k}))
 	require.Eventually(t, func() bool { return lookup(b, k) == "" }, testBudget, time.Millisecond)
-	require.Equal(t, "v4", b.Claim([]session.Key{k}, pinned("v4")).Version, "an ended session comes back nowhere")
+	require.Equal(t, "v4", b.Claim([]session.Key{k}, pinned("v4"), nil).Version, "an ended session comes back nowhere")
 }
 
 func TestNothingOfTheTellerIsInRedis(t *testing.T) {
@@ -125,7 +125,7 @@ func TestNothingOfTheTellerIsInRedis(t *testing.T) {
 	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget})
 	pin := pinned("v1")
 	pin.Subject = "9001/teller-42"
-	s.Claim([]session.Key{key("cookie-77"), {Service: "counter", Attribute: "teller", Value: "9001/teller-42"}}, pin)
+	s.Claim([]session.Key{key("cookie-77"), {Service: "counter", Attribute: "teller", Value: "9001/teller-42"}}, pin, nil)
 	for _, k := range []string{"cookie-77", "teller-42"} {
 		names := server.Ask("KEYS *")
 		require.Contains(t, names, keyPrefix)
@@ -141,7 +141,7 @@ func TestDamagedValuesAreAbsent(t *testing.T) {
 	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget})
 	require.Eventually(t, s.setGet.Load, testBudget, time.Millisecond)
 	server.Ask("SET " + s.codec.name(key("x")) + " rubbish")
-	require.Equal(t, "v1", s.Claim([]session.Key{key("x")}, pinned("v1")).Version)
+	require.Equal(t, "v1", s.Claim([]session.Key{key("x")}, pinned("v1"), nil).Version)
 	require.EqualValues(t, 1, s.Stats().Damaged)
 	require.Contains(t, server.Ask("GET "+s.codec.name(key("x"))), `"version":"v1"`)
 }
@@ -150,9 +150,9 @@ func TestFreshCopiesCostNothing(t *testing.T) {
 	server := redistest.Single(t)
 	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget})
 	keys, out := []session.Key{key("x")}, make([]session.Pin, 1)
-	s.Claim(keys, pinned("v1"))
+	s.Claim(keys, pinned("v1"), nil)
 	before := s.Stats().Commands
-	require.Zero(t, testing.AllocsPerRun(1000, func() { s.Lookup(keys, out) }))
+	require.Zero(t, testing.AllocsPerRun(1000, func() { s.Lookup(keys, out, nil) }))
 	require.Equal(t, "v1", out[0].Version)
 	require.Equal(t, before, s.Stats().Commands)
 }

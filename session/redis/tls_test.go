@@ -51,7 +51,7 @@ func TestTLS(t *testing.T) {
 			}
 			s := run(t, o)
 			k := []session.Key{key(string(rune('a' + i)))}
-			require.Equal(t, "v1", s.Claim(k, pinned("v1")).Version, "in any case the request goes on")
+			require.Equal(t, "v1", s.Claim(k, pinned("v1"), nil).Version, "in any case the request goes on")
 			if test.fails == "" {
 				require.Zero(t, s.Stats().Failures, s.Stats().LastError)
 				require.Contains(t, server.Ask("GET "+s.codec.name(k[0])), `"version":"v1"`)
@@ -59,7 +59,7 @@ func TestTLS(t *testing.T) {
 			}
 			why := regexp.MustCompile(test.fails)
 			require.Eventually(t, func() bool { // sometimes the connection is reset before the reason arrives
-				s.Claim([]session.Key{key(rand.Text())}, pinned("v1"))
+				s.Claim([]session.Key{key(rand.Text())}, pinned("v1"), nil)
 				return why.MatchString(s.Stats().LastError)
 			}, testBudget, 10*time.Millisecond, test.fails)
 			require.NotZero(t, s.Stats().Failures)

@@ -34,7 +34,7 @@ func (f fixture) all(t *testing.T, filter session.Filter, limit int) []session.S
 func (f fixture) put(version, branch string, keys ...session.Key) {
 	pin := f.pin(version, "")
 	pin.Branch = branch
-	f.Put(keys, pin)
+	f.Swap(keys, session.Pin{}, pin, nil)
 }
 
 func testFilter(t *testing.T, f fixture) {
@@ -155,7 +155,7 @@ func testEndID(t *testing.T, f fixture) {
 
 func testMoveID(t *testing.T, f fixture) {
 	want := f.pin("v1", "9001/1")
-	f.Put([]session.Key{cookie("a"), teller("1")}, want)
+	f.Swap([]session.Key{cookie("a"), teller("1")}, session.Pin{}, want, nil)
 	f.put("v1", "", cookie("b"))
 	id := f.idOf(t, cookie("a"))
 	f.clock.Advance(time.Minute)

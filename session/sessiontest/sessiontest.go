@@ -16,11 +16,10 @@ import (
 
 // Pins is what the request path asks of a store.
 type Pins interface {
-	Lookup(keys []session.Key, out []session.Pin)
-	Peek(keys []session.Key, out []session.Pin)
-	Claim(keys []session.Key, pin session.Pin) session.Pin
-	Put(keys []session.Key, pin session.Pin)
-	Swap(keys []session.Key, was, pin session.Pin) bool
+	Lookup(keys []session.Key, out []session.Pin, wait *session.Wait)
+	Peek(keys []session.Key, out []session.Pin, wait *session.Wait)
+	Claim(keys []session.Key, pin session.Pin, wait *session.Wait) session.Pin
+	Swap(keys []session.Key, was, pin session.Pin, wait *session.Wait) bool
 	End(keys []session.Key) int
 }
 
@@ -79,7 +78,7 @@ func Run(t *testing.T, late func(idle time.Duration) time.Duration, open func(t 
 		run  func(t *testing.T, f fixture)
 	}{
 		{"nothing is found in an empty store", testEmpty},
-		{"a pin is found under each of its keys", testPut},
+		{"a pin is found under each of its keys", testPinned},
 		{"keys differ by service, attribute and value", testKeys},
 		{"idle limit", testIdle},
 		{"absolute limit", testAbsolute},
@@ -154,13 +153,13 @@ func (f fixture) pin(version, subject string) session.Pin {
 
 func (f fixture) lookup(keys ...session.Key) []session.Pin {
 	out := make([]session.Pin, len(keys))
-	f.Lookup(keys, out)
+	f.Lookup(keys, out, nil)
 	return out
 }
 
 func (f fixture) peek(keys ...session.Key) []session.Pin {
 	out := make([]session.Pin, len(keys))
-	f.Peek(keys, out)
+	f.Peek(keys, out, nil)
 	return out
 }
 
@@ -185,32 +184,32 @@ func equal(t *testing.T, want, got session.Pin) {
 
 func testEmpty(t *testing.T, f fixture) {
 	out := []session.Pin{f.pin("v1", ""), f.pin("v1", "")}
-	f.Lookup([]session.Key{cookie("a"), teller("1")}, out)
+	f.Lookup([]session.Key{cookie("a"), teller("1")}, out, nil)
 	require.Equal(t, make([]session.Pin, 2), out, "what out held is overwritten")
 	out[0] = f.pin("v1", "")
-	f.Peek([]session.Key{cookie("a"), teller("1")}, out)
+	f.Peek([]session.Key{cookie("a"), teller("1")}, out, nil)
 	require.Equal(t, make([]session.Pin, 2), out)
 	require.Zero(t, f.End([]session.Key{cookie("a")}))
-	f.Lookup(nil, nil)
-	f.Put(nil, f.pin("v1", ""))
-	require.Equal(t, f.pin("v1", ""), f.Claim(nil, f.pin("v1", "")), "without a key nothing is kept")
+	f.Lookup(nil, nil, nil)
+	f.Swap(nil, session.Pin{}, f.pin("v1", ""), nil)
+	require.Equal(t, f.pin("v1", ""), f.Claim(nil, f.pin("v1", ""), nil), "without a key nothing is kept")
 	require.Empty(t, f.counts())
 }
 
-func testPut(t *testing.T, f fixture) {
+func testPinned(t *testing.T, f fixture) {
 	want := f.pin("v1", "9001/0001")
-	f.Put([]session.Key{cookie("a"), teller("1")}, want)
+	f.Swap([]session.Key{cookie("a"), teller("1")}, session.Pin{}, want, nil)
 	for _, got := range f.lookup(cookie("a"), teller("1")) {
 		equal(t, want, got)
 	}
 	require.Equal(t, []string{"v1", "", "v1"}, f.versions(teller("1"), teller("2"), cookie("a")))
 
-	// Put does what it is told, whatever was there; Start is the caller's, Renewed the store's.
+	// A swap for the zero pin does what it is told, whatever was there; Start is the caller's, Renewed the store's.
 	f.clock.Advance(time.Minute)
 	next := f.pin("v2", "9001/0002")
 	next.Start = want.Start
 	next.Renewed = time.Time{}
-	f.Put([]session.Key{cookie("a"), teller("1")}, next)
+	f.Swap([]session.Key{cookie("a"), teller("1")}, session.Pin{}, next, nil)
 	next.Renewed = f.clock.Now()
 	for _, got := range f.peek(cookie("a"), teller("1")) {
 		equal(t, next, got)
@@ -218,9 +217,9 @@ func testPut(t *testing.T, f fixture) {
 }
 
 func testKeys(t *testing.T, f fixture) {
-	f.Put([]session.Key{{Service: "counter", Attribute: "session", Value: "a"}}, f.pin("v1", ""))
-	f.Put([]session.Key{{Service: "counter", Attribute: "teller", Value: "a"}}, f.pin("v2", ""))
-	f.Put([]session.Key{{Service: "loans", Attribute: "session", Value: "a"}}, f.pin("v3", ""))
+	f.Swap([]session.Key{{Service: "counter", Attribute: "session", Value: "a"}}, session.Pin{}, f.pin("v1", ""), nil)
+	f.Swap([]session.Key{{Service: "counter", Attribute: "teller", Value: "a"}}, session.Pin{}, f.pin("v2", ""), nil)
+	f.Swap([]session.Key{{Service: "loans", Attribute: "session", Value: "a"}}, session.Pin{}, f.pin("v3", ""), nil)
 	require.Equal(t, []string{"v1", "v2", "v3", "", "", ""}, f.versions(
 		session.Key{Service: "counter", Attribute: "session", Value: "a"},
 		session.Key{Service: "counter", Attribute: "teller", Value: "a"},
@@ -232,7 +231,7 @@ func testKeys(t *testing.T, f fixture) {
 }
 
 func testIdle(t *testing.T, f fixture) {
-	f.Put([]session.Key{cookie("a"), teller("1")}, f.pin("v1", ""))
+	f.Swap([]session.Key{cookie("a"), teller("1")}, session.Pin{}, f.pin("v1", ""), nil)
 	for range 5 {
 		f.clock.Advance(30*time.Minute - 1)
 		found := f.lookup(cookie("a"))[0]
@@ -250,7 +249,7 @@ func testIdle(t *testing.T, f fixture) {
 func testAbsolute(t *testing.T, f fixture) {
 	pin := f.pin("v1", "")
 	pin.End = f.clock.Now().Add(45 * time.Minute)
-	f.Put([]session.Key{cookie("a")}, pin)
+	f.Swap([]session.Key{cookie("a")}, session.Pin{}, pin, nil)
 	f.clock.Advance(20 * time.Minute)
 	require.Equal(t, "v1", f.lookup(cookie("a"))[0].Version)
 	f.clock.Advance(25*time.Minute - 1)
@@ -261,7 +260,7 @@ func testAbsolute(t *testing.T, f fixture) {
 
 func testPeek(t *testing.T, f fixture) {
 	want := f.pin("v1", "")
-	f.Put([]session.Key{cookie("a")}, want)
+	f.Swap([]session.Key{cookie("a")}, session.Pin{}, want, nil)
 	f.clock.Advance(29 * time.Minute)
 	equal(t, want, f.peek(cookie("a"))[0])
 	f.clock.Advance(time.Minute + f.late(30*time.Minute))
@@ -271,29 +270,29 @@ func testPeek(t *testing.T, f fixture) {
 func testClaim(t *testing.T, f fixture) {
 	keys := []session.Key{cookie("a"), teller("1")}
 	want := f.pin("v1", "9001/1")
-	equal(t, want, f.Claim(keys, want))
+	equal(t, want, f.Claim(keys, want, nil))
 	f.clock.Advance(20 * time.Minute)
-	won := f.Claim(keys, f.pin("v2", "9001/1"))
+	won := f.Claim(keys, f.pin("v2", "9001/1"), nil)
 	want.Renewed = f.clock.Now()
 	equal(t, want, won)
 	f.clock.Advance(20 * time.Minute)
 	require.Equal(t, []string{"v1", "v1"}, f.versions(keys...), "the claim that lost was the session's request: it is renewed")
 
 	// Only the first key is contended; what the others held gives way.
-	f.Claim([]session.Key{cookie("b"), teller("1")}, f.pin("v2", "9001/1"))
+	f.Claim([]session.Key{cookie("b"), teller("1")}, f.pin("v2", "9001/1"), nil)
 	require.Equal(t, []string{"v1", "v2", "v2"}, f.versions(cookie("a"), cookie("b"), teller("1")))
 
 	// A dead pin holds nothing.
 	f.clock.Advance(time.Hour)
-	require.Equal(t, "v3", f.Claim(keys, f.pin("v3", "9001/1")).Version)
+	require.Equal(t, "v3", f.Claim(keys, f.pin("v3", "9001/1"), nil).Version)
 	require.Equal(t, []string{"v3", "v3"}, f.versions(keys...))
 }
 
 func testClaimSubject(t *testing.T, f fixture) {
-	f.Claim([]session.Key{cookie("a")}, f.pin("v1", ""))
-	require.Equal(t, "v2", f.Claim([]session.Key{cookie("a"), teller("1")}, f.pin("v2", "9001/1")).Version,
+	f.Claim([]session.Key{cookie("a")}, f.pin("v1", ""), nil)
+	require.Equal(t, "v2", f.Claim([]session.Key{cookie("a"), teller("1")}, f.pin("v2", "9001/1"), nil).Version,
 		"a provisional pin gives way when the subject is known")
-	require.Equal(t, "v3", f.Claim([]session.Key{cookie("a"), teller("2")}, f.pin("v3", "9001/2")).Version,
+	require.Equal(t, "v3", f.Claim([]session.Key{cookie("a"), teller("2")}, f.pin("v3", "9001/2"), nil).Version,
 		"another teller at the same terminal")
 	require.Equal(t, []string{"v3", "v2", "v3"}, f.versions(cookie("a"), teller("1"), teller("2")))
 }
@@ -305,7 +304,7 @@ func testClaimRace(t *testing.T, f fixture) {
 		won := make([]string, requests)
 		var all sync.WaitGroup
 		for i := range requests {
-			all.Go(func() { won[i] = f.Claim(keys, f.pin(fmt.Sprint("v", i), "9001/1")).Version })
+			all.Go(func() { won[i] = f.Claim(keys, f.pin(fmt.Sprint("v", i), "9001/1"), nil).Version })
 		}
 		all.Wait()
 		for _, version := range won {
@@ -316,9 +315,9 @@ func testClaimRace(t *testing.T, f fixture) {
 }
 
 func testRegroup(t *testing.T, f fixture) {
-	f.Put([]session.Key{cookie("a"), teller("1")}, f.pin("v1", "9001/1"))
+	f.Swap([]session.Key{cookie("a"), teller("1")}, session.Pin{}, f.pin("v1", "9001/1"), nil)
 	f.clock.Advance(time.Second)
-	f.Put([]session.Key{cookie("a"), teller("2")}, f.pin("v2", "9001/2"))
+	f.Swap([]session.Key{cookie("a"), teller("2")}, session.Pin{}, f.pin("v2", "9001/2"), nil)
 	require.Equal(t, []string{"v2", "v1", "v2"}, f.versions(cookie("a"), teller("1"), teller("2")))
 	page, next, err := f.Sessions(session.Filter{}, "", 10)
 	require.NoError(t, err)
@@ -332,14 +331,14 @@ func testRegroup(t *testing.T, f fixture) {
 }
 
 func testEnd(t *testing.T, f fixture) {
-	f.Put([]session.Key{cookie("a"), teller("1")}, f.pin("v1", ""))
-	f.Put([]session.Key{cookie("b")}, f.pin("v1", ""))
-	f.Put([]session.Key{cookie("c")}, f.pin("v1", ""))
+	f.Swap([]session.Key{cookie("a"), teller("1")}, session.Pin{}, f.pin("v1", ""), nil)
+	f.Swap([]session.Key{cookie("b")}, session.Pin{}, f.pin("v1", ""), nil)
+	f.Swap([]session.Key{cookie("c")}, session.Pin{}, f.pin("v1", ""), nil)
 	require.Equal(t, 2, f.End([]session.Key{cookie("a"), cookie("b"), teller("9")}))
 	require.Equal(t, []string{"", "", "", "v1"}, f.versions(cookie("a"), teller("1"), cookie("b"), cookie("c")),
 		"a session ends under all its keys")
 	require.Zero(t, f.End([]session.Key{cookie("a"), cookie("b")}))
-	f.Put([]session.Key{cookie("a")}, f.pin("v2", ""))
+	f.Swap([]session.Key{cookie("a")}, session.Pin{}, f.pin("v2", ""), nil)
 	require.Equal(t, []string{"v2", ""}, f.versions(cookie("a"), teller("1")))
 }
 
@@ -352,7 +351,7 @@ func testBorrowed(t *testing.T, f fixture) {
 	id, subject, branch := view()
 	pin := f.pin("v1", subject)
 	pin.Branch = branch
-	f.Put([]session.Key{cookie(id)}, pin)
+	f.Swap([]session.Key{cookie(id)}, session.Pin{}, pin, nil)
 	copy(buffer, "another-r equest/in the buffer")
 	found := f.peek(cookie("session-1"))[0]
 	require.Equal(t, "v1", found.Version)
@@ -362,33 +361,33 @@ func testBorrowed(t *testing.T, f fixture) {
 
 func testSwap(t *testing.T, f fixture) {
 	was := f.pin("v1", "9001/1")
-	f.Put([]session.Key{cookie("a")}, was)
+	f.Swap([]session.Key{cookie("a")}, session.Pin{}, was, nil)
 	next := was
 	next.Version = "v2"
-	require.True(t, f.Swap([]session.Key{cookie("a"), teller("1")}, was, next), "and another key joins")
+	require.True(t, f.Swap([]session.Key{cookie("a"), teller("1")}, was, next, nil), "and another key joins")
 	require.Equal(t, []string{"v2", "v2"}, f.versions(cookie("a"), teller("1")))
 	require.Len(t, f.all(t, session.Filter{}, 10), 1, "it is one session still")
 
-	require.False(t, f.Swap([]session.Key{cookie("a")}, was, was), "it has been moved to v2 meanwhile")
+	require.False(t, f.Swap([]session.Key{cookie("a")}, was, was, nil), "it has been moved to v2 meanwhile")
 	require.True(t, f.moveID(f.idOf(t, cookie("a")), "v3"))
-	require.False(t, f.Swap([]session.Key{cookie("a")}, next, was), "an operator has moved it meanwhile")
+	require.False(t, f.Swap([]session.Key{cookie("a")}, next, was, nil), "an operator has moved it meanwhile")
 	require.Equal(t, []string{"v3", "v3"}, f.versions(cookie("a"), teller("1")))
 
 	next.Version, next.Endpoint, next.UID = "v3", session.Pin{}.Endpoint, ""
 	other := next
 	other.Subject = "9001/2"
-	require.False(t, f.Swap([]session.Key{cookie("a")}, other, was), "another subject's pin")
-	require.True(t, f.Swap([]session.Key{cookie("new"), teller("1")}, next, next), "any of the keys may hold it")
+	require.False(t, f.Swap([]session.Key{cookie("a")}, other, was, nil), "another subject's pin")
+	require.True(t, f.Swap([]session.Key{cookie("new"), teller("1")}, next, next, nil), "any of the keys may hold it")
 	first, second := next, next
 	first.Endpoint, second.Endpoint = netip.MustParseAddrPort("10.2.0.5:80"), netip.MustParseAddrPort("10.2.0.6:80")
-	require.True(t, f.Swap([]session.Key{cookie("a")}, next, first))
-	require.False(t, f.Swap([]session.Key{cookie("a")}, next, second), "of two first answers the earlier gives the pod")
+	require.True(t, f.Swap([]session.Key{cookie("a")}, next, first, nil))
+	require.False(t, f.Swap([]session.Key{cookie("a")}, next, second, nil), "of two first answers the earlier gives the pod")
 	next = first
 	f.End([]session.Key{teller("1")})
-	require.False(t, f.Swap([]session.Key{cookie("a"), teller("1"), cookie("new")}, next, next), "it has ended meanwhile")
+	require.False(t, f.Swap([]session.Key{cookie("a"), teller("1"), cookie("new")}, next, next, nil), "it has ended meanwhile")
 	require.Equal(t, []string{"", "", ""}, f.versions(cookie("a"), teller("1"), cookie("new")))
 
-	f.Put([]session.Key{cookie("b")}, was)
+	f.Swap([]session.Key{cookie("b")}, session.Pin{}, was, nil)
 	f.clock.Advance(time.Hour)
-	require.False(t, f.Swap([]session.Key{cookie("b")}, was, was), "it was idle for too long")
+	require.False(t, f.Swap([]session.Key{cookie("b")}, was, was, nil), "it was idle for too long")
 }
