@@ -24,7 +24,7 @@ func (s *Store) Swap(keys []session.Key, was, pin session.Pin, wait *session.Wai
 	now := s.now()
 	s.installing.Lock()
 	if was.Version == "" {
-		keys, pin = ownKeys(keys), ownPin(pin)
+		keys, pin = ownKeys(keys), ownPin(pin, now)
 		s.rewrite(s.continued(keys, pin, now), keys, pin, now, wait)
 		return true
 	}
@@ -36,7 +36,7 @@ func (s *Store) Swap(keys []session.Key, was, pin session.Pin, wait *session.Wai
 		held := &c.state.Load().pin
 		if held.Version == was.Version && held.Start.Equal(was.Start) && held.Subject == was.Subject &&
 			held.Endpoint == was.Endpoint && held.UID == was.UID {
-			s.rewrite(c, ownKeys(keys), ownPin(pin), now, wait)
+			s.rewrite(c, ownKeys(keys), ownPin(pin, now), now, wait)
 			return true
 		}
 	}
@@ -91,6 +91,9 @@ func (s *Store) rewrite(held *copied, keys []session.Key, pin session.Pin, now t
 		if message != "" && s.o.Mode == Cluster {
 			s.publish(message) // again: the keys lie on other servers, and some may have been written after it was heard
 		}
+		if message == "" {
+			s.announce(c)
+		}
 		return
 	}
 	s.force(c)
@@ -129,9 +132,12 @@ func (s *Store) putNow(c *copied, v *value, message string, wait *session.Wait) 
 				return r.Err()
 			}
 		}
-		if c.state.Load() == v {
+		switch now := c.state.Load(); {
+		case now == v:
 			c.unwritten.Store(false)
 			c.pod.Store(false)
+		case now.ended: // this has been written over its end
+			s.write(c)
 		}
 		return nil
 	})

@@ -23,7 +23,7 @@ func (s *Store) Claim(keys []session.Key, pin session.Pin, wait *session.Wait) s
 		return pin
 	}
 	now := s.now()
-	keys, pin = ownKeys(keys), ownPin(pin)
+	keys, pin = ownKeys(keys), ownPin(pin, now)
 	pin.Renewed = now
 	c := claim{s: s, keys: keys, now: now, subject: pin.Subject, except: "-",
 		mine: &value{session: rand.Uint64(), generation: 1, pin: pin, keys: keys}}
@@ -145,7 +145,12 @@ func (c *claim) answered() error {
 			c.displaced = !c.again // who has copies is told already
 			continue
 		}
-		found[i] = s.decode(text)
+		if found[i] = s.decode(text); s.ended(found[i]) {
+			if i == 0 {
+				c.except = fmt.Sprintf("%016x", found[i].session)
+			}
+			found[i] = nil
+		}
 		there = there || i == 0 && text != ""
 		c.displaced = c.displaced || i > 0 && text != ""
 	}
@@ -167,6 +172,8 @@ func (c *claim) answered() error {
 		if c.displaced {
 			s.force(c.won)
 			s.publish(s.message("set", c.mine))
+		} else {
+			s.announce(c.won)
 		}
 		return nil
 	}

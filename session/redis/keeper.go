@@ -87,6 +87,9 @@ func (s *Store) compareClocks(ctx context.Context) {
 		return
 	}
 	after := s.now()
+	if after.Sub(before) > 2*quantum {
+		return // half of it may be the error
+	}
 	offset := theirs.Sub(before.Add(after.Sub(before) / 2))
 	previous := time.Duration(s.measured.Swap(int64(offset)))
 	if (offset - s.ahead()).Abs() > quantum {

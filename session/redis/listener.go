@@ -35,7 +35,7 @@ func (s *Store) listen(ctx context.Context) {
 
 // subscribe takes messages until the subscription fails.
 func (s *Store) subscribe(ctx context.Context, subscribed func()) {
-	sub := s.client.Subscribe(ctx, channel)
+	sub := s.client.Subscribe(ctx, channel, newsChannel)
 	defer sub.Close()
 	stop := context.AfterFunc(ctx, func() { _ = sub.Close() })
 	defer stop()
@@ -53,9 +53,15 @@ func (s *Store) subscribe(ctx context.Context, subscribed func()) {
 		pinged = false
 		switch m := message.(type) {
 		case *goredis.Subscription:
-			subscribed()
+			if m.Channel == channel {
+				subscribed()
+			}
 		case *goredis.Message:
-			s.hear(m.Payload)
+			if m.Channel == newsChannel {
+				s.hearNews(m.Payload)
+			} else {
+				s.hear(m.Payload)
+			}
 		}
 	}
 }
@@ -75,6 +81,7 @@ func (s *Store) hear(message string) {
 	s.installing.Lock()
 	defer s.installing.Unlock()
 	v.ended = parts[1] == "end"
+	var again *copied
 	for _, k := range v.keys {
 		c := s.local.get(k)
 		if c == nil {
@@ -82,13 +89,30 @@ func (s *Store) hear(message string) {
 		}
 		held := c.state.Load()
 		switch {
-		case held.session == v.session && v.generation == held.generation && !v.ended && v.pin.Version != held.pin.Version:
+		case held.session == v.session && held.ended:
+			if !v.ended {
+				again = c // who goes on has not heard of it
+			}
+		case held.session == v.session && v.ended:
+			c.state.Store(v)
+			c.read.Store(now.UnixNano())
+			if now.UnixNano()-c.changed.Load() < int64(recent) {
+				s.write(c) // what was written here at the same moment may have come after it
+			}
+		case held.session == v.session && v.generation == held.generation && v.pin.Version != held.pin.Version:
 			c.read.Store(0) // both replicas decided it anew at once: Redis holds who was last
 		case held.session == v.session && v.generation >= held.generation:
 			c.state.Store(v)
 			c.read.Store(now.UnixNano())
-		case held.session != v.session && !v.ended:
+		case !v.ended:
 			s.local.drop(k, c) // the key is another session's: ask when it comes
 		}
+	}
+	switch {
+	case again != nil:
+		s.write(again)
+		s.publish(s.message("end", again.state.Load()))
+	case !v.ended:
+		s.learn(v, now)
 	}
 }

@@ -76,6 +76,7 @@ type localShard struct {
 	mu    sync.Mutex
 	lru   *simplelru.LRU[session.Key, *copied] // guarded by mu
 	finds uint64                               // guarded by mu
+	share int                                  // how many keys there is room for
 	_     [64]byte                             // the next shard's lock lies on another cache line
 }
 
@@ -99,7 +100,7 @@ func newLocal(entries int) *local {
 		if err != nil {
 			panic("BUG: " + err.Error())
 		}
-		l.shards[i].lru = lru
+		l.shards[i].lru, l.shards[i].share = lru, share
 	}
 	return l
 }
@@ -137,6 +138,21 @@ func (l *local) put(k session.Key, c *copied) {
 		l.evicted.Add(1)
 	}
 	s.mu.Unlock()
+}
+
+// learn files c under key, which must not be borrowed, if there is room for it or in place of a copy that is over. It
+// reports whether it did.
+func (l *local) learn(k session.Key, c *copied, now time.Time) bool {
+	s := l.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lru.Len() >= s.share && !s.lru.Contains(k) {
+		if _, oldest, _ := s.lru.GetOldest(); oldest.live(now) || oldest.unwritten.Load() {
+			return false
+		}
+	}
+	s.lru.Add(k, c)
+	return true
 }
 
 // drop removes key if it leads to c.
@@ -185,7 +201,13 @@ func ownKeys(keys []session.Key) []session.Key {
 	return out
 }
 
-func ownPin(p session.Pin) session.Pin {
+// ownPin copies the strings, and tells times by the clock that says now: that of the request may have been set since.
+func ownPin(p session.Pin, now time.Time) session.Pin {
+	for _, at := range []*time.Time{&p.Start, &p.End} {
+		if !at.IsZero() {
+			*at = now.Add(at.Sub(now))
+		}
+	}
 	p.Version, p.UID = strings.Clone(p.Version), strings.Clone(p.UID)
 	p.Subject, p.Branch = strings.Clone(p.Subject), strings.Clone(p.Branch)
 	return p

@@ -92,7 +92,7 @@ func (o *Options) fill() error {
 		o.Failures = 5
 	}
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = steady()
 	}
 	if o.Self == nil {
 		o.Self = func() session.Replica { return session.Replica{} }
@@ -101,6 +101,13 @@ func (o *Options) fill() error {
 		o.Warn = func(string) {}
 	}
 	return nil
+}
+
+// steady returns a clock that starts with the machine's and that nobody can set: a step of the machine's clock neither
+// ends sessions nor lengthens them. What it is wrong by in the long run is what it differs from Redis's by.
+func steady() func() time.Time {
+	began := time.Now()
+	return func() time.Time { return began.Add(time.Since(began)) }
 }
 
 // connect returns a client that has not dialled yet. It never tries again on its own: a command may have been executed.
@@ -163,6 +170,7 @@ func New(o Options) (*Store, error) {
 	s := &Store{
 		o: o, client: client, codec: codec, local: newLocal(o.Entries), self: rand.Text(),
 		writes: make(chan *copied, 1<<16), messages: make(chan string, 1<<12), aging: make(chan *copied, 1<<14),
+		news:     make(chan *copied, newsWaiting),
 		counting: newCounting(),
 	}
 	s.line = newLine(client, o.Timeout, o.Budget, &s.stats, o.Failures)

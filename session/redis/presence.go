@@ -15,14 +15,15 @@ const (
 	registryName = "tellergate:replicas"
 	registryLife = 24 * time.Hour // of a hash that nobody writes any more
 	since        = ""
+	wholeEvery   = 30 // beats
 )
 
 // register says every Heartbeat that this replica lives, and how it stands, until ctx ends.
 func (s *Store) register(ctx context.Context) {
 	beat := time.NewTicker(session.Heartbeat)
 	defer beat.Stop()
-	for {
-		s.beat(ctx) // a Redis that is away is told of the next time; operators hear of it elsewhere
+	for beats := 0; ; beats++ {
+		s.beat(ctx, beats%wholeEvery == 0) // a Redis that is away is told of the next time; operators hear of it elsewhere
 		select {
 		case <-ctx.Done():
 			return
@@ -31,7 +32,8 @@ func (s *Store) register(ctx context.Context) {
 	}
 }
 
-func (s *Store) beat(ctx context.Context) {
+// beat writes this replica's field, and where it was not there, or whole asks for it, what belongs to the hash.
+func (s *Store) beat(ctx context.Context, whole bool) {
 	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
 	defer cancel()
 	self := s.o.Self()
@@ -46,11 +48,14 @@ func (s *Store) beat(ctx context.Context) {
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
+	added, err := s.client.HSet(ctx, registryName, s.self, text).Result()
+	if err != nil || added == 0 && !whole {
+		return // whoever reads sees how old it is
+	}
 	pipe := s.client.Pipeline()
 	pipe.HSetNX(ctx, registryName, since, self.Seen.Format(time.RFC3339Nano))
-	pipe.HSet(ctx, registryName, s.self, text)
 	pipe.Expire(ctx, registryName, registryLife)
-	_, _ = pipe.Exec(ctx) // whoever reads sees how old it is
+	_, _ = pipe.Exec(ctx) // without them the hash is taken for new, and lives for ever
 }
 
 // byRedis turns the times of this machine into those of Redis's clock.

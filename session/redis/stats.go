@@ -15,6 +15,7 @@ type counters struct {
 	unwrittenLost        atomic.Uint64
 	moved, subscriptions atomic.Uint64
 	refreshed            atomic.Uint64
+	learnt, unannounced  atomic.Uint64
 	lastError            atomic.Value // string
 }
 
@@ -35,11 +36,15 @@ type Stats struct {
 	Lost       uint64 // writes that waited for Redis and were given up
 	Moves      uint64 // invalidations from other replicas
 	Lapses     uint64 // times the subscription was lost
-	Copies     int
-	Evicted    uint64
-	Degraded   time.Time     // since when requests do without Redis; zero: they do not
-	Offset     time.Duration // how far Redis's clock is ahead of this machine's
-	LastError  string
+	Learnt     uint64 // keys that other replicas have told of before they were asked for
+	// Unannounced sessions are those that the others were not told of; they learn from Redis.
+	Unannounced uint64
+	Pending     int // changes that wait to be written to Redis; those of a replica that dies are lost
+	Copies      int
+	Evicted     uint64
+	Degraded    time.Time     // since when requests do without Redis; zero: they do not
+	Offset      time.Duration // how far Redis's clock is ahead of this machine's
+	LastError   string
 }
 
 // Stats returns the present figures.
@@ -51,6 +56,7 @@ func (s *Store) Stats() Stats {
 		Commands: c.commands.Load(), Failures: c.failures.Load(), Late: c.late.Load(), Damaged: c.damaged.Load(),
 		Adopted: c.adopted.Load(), Reasserted: c.reconciled.Load(), Lost: c.unwrittenLost.Load(),
 		Moves: c.moved.Load(), Lapses: c.subscriptions.Load(),
+		Learnt: c.learnt.Load(), Unannounced: c.unannounced.Load(), Pending: int(s.pending.Load()),
 		Copies: copies, Evicted: s.local.evicted.Load(), Offset: time.Duration(s.measured.Load()),
 	}
 	if since := s.line.breaker.since.Load(); since != 0 {

@@ -31,6 +31,7 @@ type Store struct {
 	installing sync.Mutex     // serialises changes of which session a key leads to
 	writes     chan *copied   // to the writer
 	messages   chan string    // to the writer, to be published
+	news       chan *copied   // to the announcer
 	aging      chan *copied   // to the refresher
 	offset     atomic.Int64   // applied: Redis's clock minus ours; see keep
 	measured   atomic.Int64   // last measured
@@ -53,6 +54,7 @@ func (s *Store) Run(ctx context.Context) error {
 	s.alive.Go(func() { s.keep(ctx) })
 	s.alive.Go(func() { s.listen(ctx) })
 	s.alive.Go(func() { s.refresher(ctx) })
+	s.alive.Go(func() { s.announcer(ctx) })
 	s.alive.Go(func() { s.count(ctx) })
 	s.alive.Go(func() { s.register(ctx) })
 	s.alive.Go(func() { s.flush(ctx) })
@@ -234,10 +236,13 @@ func (s *Store) gaveWay(c *copied) {
 func (s *Store) merge(c *copied, v *value, now time.Time) {
 	held := c.state.Load()
 	switch {
-	case v.ended && v.generation >= held.generation:
+	case v.ended && !held.ended: // an end is final, whoever has gone on meanwhile without having heard of it
 		next := *held
-		next.ended, next.generation = true, v.generation
+		next.ended, next.generation = true, max(v.generation, held.generation)
 		c.state.Store(&next)
+	case held.ended && !v.ended:
+		c.unwritten.Store(true)
+	case held.ended:
 	case v.generation > held.generation, v.generation == held.generation && !c.unwritten.Load() && !c.pod.Load() && !held.ended:
 		next := *v
 		next.pin.Start, next.pin.End = held.pin.Start, held.pin.End // clocks differ a little each time they are compared
@@ -262,7 +267,7 @@ func (s *Store) file(keys []session.Key, v *value, now time.Time) *copied {
 		c = new(copied)
 		c.state.Store(v)
 		c.seen.Store(v.pin.Renewed.UnixNano())
-	} else if held := c.state.Load(); v.generation >= held.generation {
+	} else if held := c.state.Load(); v.generation >= held.generation && !held.ended {
 		c.state.Store(v)
 	}
 	c.read.Store(now.UnixNano())
@@ -270,6 +275,21 @@ func (s *Store) file(keys []session.Key, v *value, now time.Time) *copied {
 		s.local.put(k, c)
 	}
 	return c
+}
+
+// ended reports whether this replica knows that the session of v, which may be nil, has been ended.
+func (s *Store) ended(v *value) bool {
+	if v == nil {
+		return false
+	}
+	for _, k := range v.keys {
+		if c := s.local.get(k); c != nil {
+			if held := c.state.Load(); held.session == v.session && held.ended {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // life is how long Redis keeps a value; that a session was ended is kept longer than any copy of it lives.

@@ -218,11 +218,11 @@ and (ARGV[3]=='' or string.sub(g,29,40)==ARGV[3]) then return g end
 redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2]) if g then return 'displaced' end return false`
 	displaced = "displaced"
 
-	// assert: the value and its lifetime. Where the key holds nothing, or the same session no further on, it is written;
-	// else the answer is what the key holds.
+	// assert: the value and its lifetime. Where the key holds nothing, or the same session no further on and not ended, it
+	// is written; else the answer is what the key holds.
 	assertScript = `local g=redis.call('GET',KEYS[1])
 if not g or string.sub(g,1,2)~='1 ' or (string.sub(g,3,18)==string.sub(ARGV[1],3,18)
-and string.sub(g,20,27)<=string.sub(ARGV[1],20,27)) then redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2]) return false end
+and string.sub(g,20,27)<=string.sub(ARGV[1],20,27) and string.sub(g,42,54)~='0000000000000') then redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2]) return false end
 return g`
 
 	// end: what is left, and its lifetime. Another session's value stays.

@@ -135,6 +135,7 @@ type writing struct {
 	v       *value // as written
 	was     *value // as it was when it was read
 	replies []*goredis.Cmd
+	news    bool // the other replicas are to be told when it is written
 }
 
 // exchange sends copies or messages in one pipeline and files the replies.
@@ -172,7 +173,7 @@ func (s *Store) prepare(ctx context.Context, pipe goredis.Pipeliner, c *copied, 
 	forced := c.forced.Swap(false)
 	was := c.state.Load()
 	v := *was
-	w := writing{c: c, v: &v, was: was}
+	w := writing{c: c, v: &v, was: was, news: !v.ended && (forced || c.alone.Load() || c.due(now))}
 	script, text := assertScript, ""
 	if v.ended {
 		script, text = endScript, encodeEnd(v.session, v.generation)
@@ -226,10 +227,15 @@ func (s *Store) written(w *writing, now time.Time) {
 	s.line.breaker.succeeded()
 	w.c.read.Store(now.UnixNano())
 	w.c.alone.Store(false)
+	if w.news {
+		s.announce(w.c)
+	}
 	if !w.was.ended {
 		next := *w.was
 		next.pin.Renewed = w.v.pin.Renewed
-		w.c.state.CompareAndSwap(w.was, &next) // else it has changed meanwhile and is written again
+		if !w.c.state.CompareAndSwap(w.was, &next) && w.c.state.Load().ended {
+			s.write(w.c) // this has been written over its end; of other changes that made them have it written
+		}
 	}
 }
 
