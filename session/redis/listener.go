@@ -24,7 +24,9 @@ func (s *Store) listen(ctx context.Context) {
 			if !first {
 				s.staleUntil.Store(s.now().UnixNano())
 				s.reassert(ctx, lost.Add(-recent))
+				s.tellAgain(lost.Add(-recent)) // to those who have asked for it before this replica could hear them
 			}
+			s.askForNews(ctx, lost.Add(-recent))
 		})
 		select {
 		case <-ctx.Done():
@@ -53,7 +55,7 @@ func (s *Store) subscribe(ctx context.Context, subscribed func()) {
 		pinged = false
 		switch m := message.(type) {
 		case *goredis.Subscription:
-			if m.Channel == channel {
+			if m.Channel == newsChannel { // the second of the two
 				subscribed()
 			}
 		case *goredis.Message:

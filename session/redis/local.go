@@ -23,6 +23,7 @@ type copied struct {
 	pod       atomic.Bool  // Redis does not know which pod answered last: the next renewal writes it
 	alone     atomic.Bool  // decided here without Redis, which does not have it yet
 	aging     atomic.Bool  // the refresher has been told
+	untold    atomic.Bool  // the other replicas do not know of it, unless they have asked Redis
 	forced    atomic.Bool  // the next write asks for nothing: its keys are this session's
 	queued    atomic.Bool  // the writer has been told
 	changed   atomic.Int64 // when it was claimed or put here, Unix nanoseconds

@@ -2,13 +2,17 @@ package redis
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
+
+	"tellergate/session"
 )
 
 // What one replica begins, the others know before it is asked of them, so that a session outlives the replica that made
 // it also where Redis does not answer at that moment. Sessions that began or were renewed are gathered and published
-// together: "SELF\nVALUE\nVALUE…". What is learnt is kept as a stale copy: while Redis answers, it is asked.
+// together: "SELF\nVALUE\nVALUE…". What is learnt is kept as a stale copy: while Redis answers, it is asked. Who could not
+// hear for a while asks the others to tell it again: "SELF SINCE", in Unix milliseconds by Redis's clock.
 const (
 	newsChannel  = "tellergate:news"
 	newsGathers  = 50 * time.Millisecond
@@ -16,12 +20,13 @@ const (
 	newsWaiting  = 1 << 15
 )
 
-// announce has the other replicas told of a session. It never waits: of what finds no room they learn from Redis, when it
-// is asked of them.
+// announce has the other replicas told of a session. It never waits: what finds no room is told of when it is next written.
 func (s *Store) announce(c *copied) {
 	select {
 	case s.news <- c:
+		c.untold.Store(false)
 	default:
+		c.untold.Store(true)
 		s.stats.unannounced.Add(1)
 	}
 }
@@ -33,7 +38,6 @@ func (s *Store) announcer(ctx context.Context) {
 		copies = copies[:0]
 		select {
 		case <-ctx.Done():
-			s.publishNews(context.WithoutCancel(ctx), s.waitingNews(copies))
 			return
 		case c := <-s.news:
 			copies = append(copies, c)
@@ -51,56 +55,59 @@ func (s *Store) announcer(ctx context.Context) {
 			}
 		}
 		enough.Stop()
-		s.publishNews(context.WithoutCancel(ctx), copies)
-	}
-}
-
-// waitingNews appends what waits to be published, as much as goes into one message.
-func (s *Store) waitingNews(copies []*copied) []*copied {
-	for len(copies) < newsTogether {
-		select {
-		case c := <-s.news:
-			copies = append(copies, c)
-			continue
-		default:
+		// What cannot be told now is told when Redis is back; meanwhile the queue fills.
+		for !s.publishNews(context.WithoutCancel(ctx), copies) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(newsGathers):
+			}
 		}
-		break
 	}
-	return copies
 }
 
-func (s *Store) publishNews(ctx context.Context, copies []*copied) {
-	if len(copies) == 0 {
-		return
-	}
+// publishNews reports whether there is nothing left to be told of copies.
+func (s *Store) publishNews(ctx context.Context, copies []*copied) bool {
 	if s.line.breaker.open() {
-		s.stats.unannounced.Add(uint64(len(copies)))
-		return
+		return false
 	}
 	var message strings.Builder
 	message.WriteString(s.self)
-	now := s.now()
+	now, some := s.now(), false
 	for _, c := range copies {
 		if !c.live(now) {
 			continue
 		}
+		some = true
 		v := *c.state.Load()
 		v.pin.Renewed = c.current().Renewed
 		message.WriteByte('\n')
 		message.WriteString(s.codec.encode(&v, s.ahead()))
 	}
+	return !some || s.sendNews(ctx, message.String())
+}
+
+func (s *Store) sendNews(ctx context.Context, message string) bool {
 	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
 	defer cancel()
 	s.stats.commands.Add(1)
-	if err := s.client.Publish(ctx, newsChannel, message.String()).Err(); err != nil {
-		s.stats.unannounced.Add(uint64(len(copies))) // what else fails says what is wrong
-	}
+	return s.client.Publish(ctx, newsChannel, message).Err() == nil // what else fails with it says what is wrong
 }
 
-// hearNews learns what another replica announces.
+// askForNews has the other replicas tell again what they have begun since then: this one could not hear it.
+func (s *Store) askForNews(ctx context.Context, since time.Time) {
+	s.sendNews(ctx, s.self+" "+strconv.FormatInt(since.Add(s.ahead()).UnixMilli(), 10))
+}
+
+// hearNews learns what another replica announces, or tells it what it asks for.
 func (s *Store) hearNews(message string) {
 	from, values, _ := strings.Cut(message, "\n")
+	from, asks, _ := strings.Cut(from, " ")
 	if from == s.self {
+		return
+	}
+	if since, err := strconv.ParseInt(asks, 10, 64); err == nil {
+		s.tellAgain(time.UnixMilli(since).Add(-s.ahead()))
 		return
 	}
 	for text := range strings.SplitSeq(values, "\n") {
@@ -110,6 +117,16 @@ func (s *Store) hearNews(message string) {
 			s.installing.Unlock()
 		}
 	}
+}
+
+// tellAgain announces what has begun here since then.
+func (s *Store) tellAgain(since time.Time) {
+	now := s.now()
+	s.local.each(func(k session.Key, c *copied) {
+		if c.changed.Load() >= since.UnixNano() && c.live(now) && c.state.Load().keys[0] == k {
+			s.announce(c)
+		}
+	})
 }
 
 // learn keeps what another replica says of a live session. It takes no room from a copy that is in use, and leaves what

@@ -75,6 +75,19 @@ func TestNewsOfOutagesAndRenewals(t *testing.T) {
 	require.True(t, b.local.get(key("x")).live(b.now()), "longer than idle after it began")
 }
 
+// A replica that could not hear for a while is told again what it missed.
+func TestNewsThatWasMissed(t *testing.T) {
+	server := redistest.Single(t)
+	a, b := pair(t, server, Options{Budget: testBudget, Timeout: testBudget, Probe: 50 * time.Millisecond})
+	for i := range 200 {
+		if i%20 == 0 {
+			server.Ask("CLIENT KILL TYPE PUBSUB")
+		}
+		a.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v1"), nil)
+	}
+	knows(t, b, 200)
+}
+
 func TestNewsThatIsOlderOrWrong(t *testing.T) {
 	now := time.Now()
 	fresh := func(t *testing.T) *Store {
@@ -147,8 +160,9 @@ func TestNewsThatIsOlderOrWrong(t *testing.T) {
 		require.EqualValues(t, 1, s.Stats().Damaged)
 		s.hearNews(s.self + "\n" + s.codec.encode(of(2, 1, "v1", l), 0))
 		require.Equal(t, "", version(s, l))
-		s.hearNews("")
-		s.hearNews("another")
+		for _, text := range []string{"", "another", "another ", "another x", "another 99999999999999999999", "\n\n"} {
+			s.hearNews(text)
+		}
 	})
 }
 

@@ -173,7 +173,7 @@ func (s *Store) prepare(ctx context.Context, pipe goredis.Pipeliner, c *copied, 
 	forced := c.forced.Swap(false)
 	was := c.state.Load()
 	v := *was
-	w := writing{c: c, v: &v, was: was, news: !v.ended && (forced || c.alone.Load() || c.due(now))}
+	w := writing{c: c, v: &v, was: was, news: !v.ended && (forced || c.alone.Load() || c.untold.Load() || c.due(now))}
 	script, text := assertScript, ""
 	if v.ended {
 		script, text = endScript, encodeEnd(v.session, v.generation)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"tellergate/cmd/tellergate/gatewaytest"
@@ -229,18 +230,27 @@ func (l *load) fail(why string) {
 	l.failure.Store(&why)
 }
 
-// settled starts every session on v1, has each known to both gateways, and then changes the rules so that a fresh
+// settled starts every session on v1, each through one of the gateways only, and then changes the rules so that a fresh
 // decision for each of them is v2.
 func settled(s *setup) *load {
 	s.rules("v1", "active")
 	l := newLoad(s, s.form.sessions)
-	for _, g := range s.gateways {
-		s.only(g)
-		l.once(l.pinned, l.control)
-	}
-	s.only(nil)
+	l.once(l.pinned, l.control)
+	s.told(s.form.sessions)
 	s.rules("v2", "active")
 	return l
+}
+
+// told waits until every gateway knows n sessions, its own or another's.
+func (s *setup) told(n int) {
+	s.t.Helper()
+	for _, g := range s.gateways {
+		if !assert.Eventually(s.t, func() bool { return g.Metric("tellergate_redis_copies") >= float64(n) },
+			gatewaytest.Patience, 10*time.Millisecond) {
+			_, metrics := g.Call(http.MethodGet, "/metrics", "", nil)
+			s.t.Fatalf("the gateway should know %d sessions:\n%s", n, metrics)
+		}
+	}
 }
 
 // under does something while clients go on, and has every session asked for once more afterwards.
@@ -263,7 +273,7 @@ func (l *load) under(fault func()) {
 // every one has left it.
 func (l *load) holds(what string) {
 	l.t.Helper()
-	var commands, found, stale, asked, late float64
+	var commands, found, stale, asked, late, longest, waited, within float64
 	sent := int64(0)
 	for _, g := range l.gateways {
 		if !g.dead.Load() {
@@ -273,12 +283,15 @@ func (l *load) holds(what string) {
 			stale += g.Metric("tellergate_redis_copies_stale_total")
 			asked += g.Metric("tellergate_redis_asked_total")
 			late += g.Metric("tellergate_redis_late_total")
+			longest = max(longest, g.Metric("tellergate_session_wait_max_seconds"))
+			waited += g.Metric("tellergate_session_wait_seconds_count")
+			within += g.Metric(`tellergate_session_wait_seconds_bucket{le="0.02"}`)
 		}
 	}
 	l.t.Logf("| %s | requests %d | failed %d | sessions %d | version changes %d | of %d without pins %d changed | slowest %s | "+
-		"late %.0f | commands a request %.4f | hit rate %.2f %% |", what, l.sent.Load(), l.failed.Load(),
+		"waited for Redis %.0f, %.0f of them longer than 20 ms, the longest %.1f ms | late %.0f | commands a request %.4f | hit rate %.2f %% |", what, l.sent.Load(), l.failed.Load(),
 		len(l.pinned.first)+l.begun(), l.pinned.changes.Load()+l.fresh.changes.Load(), len(l.control.first), l.control.changed(),
-		time.Duration(l.slowest.Load()).Round(time.Millisecond), late, commands/float64(sent), 100*(found-stale)/(found+asked))
+		time.Duration(l.slowest.Load()).Round(time.Millisecond), waited, waited-within, 1000*longest, late, commands/float64(sent), 100*(found-stale)/(found+asked))
 	why := ""
 	if l.failure.Load() != nil {
 		why = *l.failure.Load()
