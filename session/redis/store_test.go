@@ -151,6 +151,8 @@ func TestFreshCopiesCostNothing(t *testing.T) {
 	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Budget: testBudget, Timeout: testBudget})
 	keys, out := []session.Key{key("x")}, make([]session.Pin, 1)
 	s.Claim(keys, pinned("v1"), nil)
+	require.Eventually(t, func() bool { return s.Stats().Commands == 3 }, testBudget, time.Millisecond,
+		"the claim, what the other replicas are told of it, and what they are asked at the beginning")
 	before := s.Stats().Commands
 	require.Zero(t, testing.AllocsPerRun(1000, func() { s.Lookup(keys, out, nil) }))
 	require.Equal(t, "v1", out[0].Version)
