@@ -3,7 +3,7 @@
 //
 // It is responsible for reading the settings strictly, for their defaults (the commented default.yaml, embedded), and
 // for finding every fault at once. It opens no listener and no connection; of the file system it reads the settings
-// file and the subnet files that it names.
+// file, and the subnets, certificates and keys of frontends that it names.
 package config
 
 import (
@@ -31,6 +31,7 @@ type Frontend struct {
 	Name    string
 	Address netip.AddrPort
 	Trust   Trust
+	TLS     *TLS // nil: plain
 	Health  Health
 	Limits  Limits
 	// DefaultHost stands in for the Host header that an HTTP/1.0 client may leave out; "" refuses such a request.

@@ -147,6 +147,9 @@ func (c *checker) frontends(written []frontendText) []Frontend {
 				c.fault(path+".methods", method+" is never accepted", "leave it out: tellergate does not tunnel or echo requests")
 			}
 		}
+		if w.TLS != nil {
+			out[i].TLS = c.tls(path+".tls", w.TLS)
+		}
 		c.limits(path+".limits", w.Limits)
 	}
 	return out

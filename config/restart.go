@@ -10,8 +10,8 @@ import (
 )
 
 // NeedsRestart returns one problem for each difference between the running and the next settings that cannot be applied
-// while the process runs. What can: trust, testers, the sources of attributes, masks, and of a frontend's limits
-// headerCount and bodyBytes.
+// while the process runs. What can: trust, testers, the sources of attributes, masks, what a frontend's tls says
+// and its files hold, and of its limits headerCount and bodyBytes.
 func NeedsRestart(running, next *Settings) problem.List {
 	var d differences
 	names := func(s *Settings) (names []string) {
@@ -44,6 +44,7 @@ type differences struct{ list problem.List }
 
 func (d *differences) frontend(path string, running, next Frontend) {
 	d.add(path+".address", running.Address, next.Address)
+	d.add(path+".tls", running.TLS != nil, next.TLS != nil) // nothing of it is told: it holds keys
 	d.add(path+".health", running.Health, next.Health)
 	d.add(path+".defaultHost", running.DefaultHost, next.DefaultHost)
 	limits := running.Limits

@@ -28,6 +28,7 @@ type frontendText struct {
 	Name    string    `yaml:"name"`
 	Address *address  `yaml:"address"`
 	Trust   trustText `yaml:"trust"`
+	TLS     *tlsText  `yaml:"tls"`
 	Health  Health    `yaml:"health"`
 	Limits  Limits    `yaml:"limits"`
 

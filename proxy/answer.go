@@ -32,6 +32,8 @@ var (
 		message: "The request does not have one well-formed Host header."}
 	ambiguousPath = refusal{status: 400, code: "ambiguous_path",
 		message: "The path means another service once its escapes and dot segments are resolved."}
+	tlsRequired = refusal{status: 400, code: "tls_required", closing: true,
+		message: "This port speaks TLS and the request came without: ask with https instead of http."}
 	requestBody = refusal{status: 400, code: "request_body", closing: true,
 		message: "The request body ended early or is not valid."}
 	noService = refusal{status: 404, code: "no_service",
@@ -76,7 +78,7 @@ var (
 // refusals are all of them, for the metrics.
 var refusals = []*refusal{
 	&badRequest, &malformedHost, &ambiguousPath, &methodNotAllowed, &expectationFailed, &clientGone, &notImplemented,
-	&versionNotSupported, &tooManyConnections, &claimDuplicated, &claimMalformed, &testerVersionUnknown, &testerVersionDisabled, &requestBody,
+	&versionNotSupported, &tooManyConnections, &tlsRequired, &claimDuplicated, &claimMalformed, &testerVersionUnknown, &testerVersionDisabled, &requestBody,
 	&noService, &requestTimeout, &bodyTooLarge, &headerTooLarge, &internalError, &upstreamConnect, &upstreamReset,
 	&upstreamInvalid, &notReady, &noEndpoint, &pinnedVersionUnavailable, &upstreamTimeout,
 }
@@ -93,6 +95,18 @@ func (no *refusal) appendBody(dst, requestID []byte) []byte {
 		RequestID string `json:"requestId"`
 	}{no.code, no.message, string(requestID)})
 	return append(append(dst, body...), '\n')
+}
+
+// answer is all of an answer to a client of which no request has been read.
+func (no *refusal) answer() []byte {
+	body := no.appendBody(nil, appendRequestID(nil))
+	b := appendStatus(nil, no.status, nil)
+	if no.status == 503 {
+		b = append(b, "Retry-After: 1\r\n"...)
+	}
+	b = append(b, "Content-Type: application/json; charset=utf-8\r\nConnection: close\r\nContent-Length: "...)
+	b = append(strconv.AppendInt(b, int64(len(body)), 10), "\r\n\r\n"...)
+	return append(b, body...)
 }
 
 // refuse answers with an error of ours. It reports whether the connection can carry another request.

@@ -20,18 +20,25 @@ import (
 type phase int64
 
 const (
-	idle      phase = iota // between requests: no buffer, no request
-	reading                // a header has begun
-	receiving              // a small body is read whole
-	waiting                // for the pod, or with it
-	writing                // to the client
-	tunnelled              // bytes pass both ways after an upgrade
-	leaving                // the last answer has been written
-	fresh                  // idle, and no request has come yet
+	idle        phase = iota // between requests: no buffer, no request
+	reading                  // a header has begun
+	receiving                // a small body is read whole
+	waiting                  // for the pod, or with it
+	writing                  // to the client
+	tunnelled                // bytes pass both ways after an upgrade
+	leaving                  // the last answer has been written
+	fresh                    // idle, and no request has come yet
+	handshaking              // of TLS
 )
 
-// late marks a state whose time was over; whoever leaves that state finds it.
-const late = 1 << 3
+// A state is the moment since when the connection is in its phase, late, and the phase.
+const (
+	late     = 1 << 4 // the time of the phase was over: whoever leaves it finds this
+	phases   = late - 1
+	momentAt = 5
+)
+
+func phaseOf(state int64) phase { return phase(state & phases) }
 
 // past is a deadline that ends whatever is waiting.
 var past = time.Unix(1, 0)
@@ -41,12 +48,16 @@ var past = time.Unix(1, 0)
 type conn struct {
 	f    *frontend
 	net  socket.Conn
+	tls  *socket.TLS // nil: plain; else what is read and written through net
 	peer netip.Addr
 	in   http1.Reader
 	cut  bool // the answer was cut short: the client must not take the end of the connection for its end
 
-	at    time.Time    // the clock when it was last read: since then nothing has been waited for
-	state atomic.Int64 // phase | late, and since which moment above
+	shaky bool // in TLS the client must not be told that all has been said: the answer was cut short, or there is no TLS
+	deaf  bool // what still comes is not decrypted
+
+	at    time.Time // the clock when it was last read: since then nothing has been waited for
+	state atomic.Int64
 	began atomic.Int64 // the moment the request began; 0 while there is none
 
 	mu       sync.Mutex
@@ -66,13 +77,18 @@ func newConn(f *frontend, nc net.Conn) *conn {
 	c := &conn{f: f, peer: peerOf(nc.RemoteAddr()), at: time.Now()}
 	c.net.Init(nc)
 	c.in.Source = &c.net
+	if t := f.tls.Load(); t != nil {
+		c.tls = new(socket.TLS)
+		c.tls.Init(&c.net, t.config)
+		c.in.Source = c.tls
+	}
 	c.receive, c.peek = c.tryReceive, c.tryPeek
 	return c
 }
 
 // enter begins a phase at c.at. It reports whether the time of the one before was over.
 func (c *conn) enter(p phase) (wasLate bool) {
-	return c.state.Swap(momentOf(c.at)<<4|int64(p))&late != 0
+	return c.state.Swap(momentOf(c.at)<<momentAt|int64(p))&late != 0
 }
 
 // enterNow begins a phase after something was waited for.
@@ -98,7 +114,11 @@ func (c *conn) fill(limit int) error {
 
 // tryReceive reads what there is into the buffer, or gives the buffer back and asks to be called again.
 func (c *conn) tryReceive(fd uintptr) bool {
-	c.n, c.err = socket.Receive(fd, c.in.Room())
+	if c.tls != nil {
+		c.n, c.err = c.tls.Receive(fd, c.in.Room())
+	} else {
+		c.n, c.err = socket.Receive(fd, c.in.Room())
+	}
 	c.in.Filled(c.n)
 	c.in.Release()
 	return c.err != syscall.EAGAIN
@@ -115,8 +135,16 @@ func (c *conn) await() error {
 
 // tryPeek looks whether there is something to read; the end of the connection and errors are left for Read to find.
 func (c *conn) tryPeek(fd uintptr) bool {
-	_, err := socket.Peek(fd)
+	_, err := c.look(fd)
 	return err != syscall.EAGAIN
+}
+
+// look looks whether there is something to read. The results are those of socket.Peek.
+func (c *conn) look(fd uintptr) (n int, err error) {
+	if c.tls != nil && !c.deaf {
+		return c.tls.Look(fd)
+	}
+	return socket.Peek(fd)
 }
 
 // hasMore reports whether bytes of another request have come.
@@ -127,7 +155,7 @@ func (c *conn) hasMore() bool {
 	more := false
 	if raw := c.net.Raw(); raw != nil {
 		_ = raw.Control(func(fd uintptr) {
-			n, err := socket.Peek(fd)
+			n, err := c.look(fd)
 			more = err == nil && n > 0
 		})
 	}
@@ -135,10 +163,15 @@ func (c *conn) hasMore() bool {
 }
 
 // closedByClient reports whether the client has ended its side of the connection and nothing is left to be read from it.
+// Other goroutines may read and write meanwhile.
 func (c *conn) closedByClient() bool {
 	closed := false
 	if raw := c.net.Raw(); raw != nil {
 		err := raw.Control(func(fd uintptr) {
+			if c.tls != nil {
+				closed = c.tls.Ended(fd)
+				return
+			}
 			n, err := socket.Peek(fd)
 			closed = n == 0 && err == nil || err == syscall.ECONNRESET
 		})
@@ -153,7 +186,18 @@ func (c *conn) serve() {
 	defer c.net.Close()
 	defer c.in.Drop()
 	defer c.recover()
+	if c.tls != nil && !c.shakeHands() {
+		return
+	}
 	for first := true; c.serveNext(first); first = false {
+	}
+	c.farewell()
+}
+
+// farewell tells the client in TLS that nothing follows, unless that is not so.
+func (c *conn) farewell() {
+	if c.tls != nil && !c.shaky {
+		c.tls.Finish()
 	}
 }
 
@@ -258,7 +302,12 @@ func (c *conn) write(b []byte) error {
 // answer is write at c.at, for what is sent without having waited.
 func (c *conn) answer(b []byte) error {
 	c.enter(writing)
-	_, err := c.net.Write(b)
+	var err error
+	if c.tls != nil {
+		_, err = c.tls.Write(b)
+	} else {
+		_, err = c.net.Write(b)
+	}
 	c.enterNow(waiting)
 	return err
 }
@@ -294,6 +343,8 @@ const (
 // unread would make the kernel take back what it has not delivered.
 func (c *conn) linger() {
 	c.enterNow(leaving)
+	c.farewell()
+	c.deaf = true
 	half, ok := c.net.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 
@@ -28,11 +27,7 @@ func BenchmarkRequests(b *testing.B) {
 
 // exchange sends requests on one connection as long as more wants.
 func exchange(b *testing.B, url string, more func() bool) {
-	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		b.Error(err)
-		return
-	}
+	c := dial(b, url)
 	defer c.Close()
 	request := fmt.Appendf(nil, "GET /teller/balance?account=1 HTTP/1.1\r\nHost: counter.bank.example\r\nAccept: */*\r\n"+
 		"X-Branch-Id: 0002\r\nX-Teller-Id: 7\r\nX-Request-Id: abc\r\nCookie: JSESSIONID=%s\r\n\r\n", c.LocalAddr())

@@ -80,7 +80,7 @@ func (r *request) prepare() {
 	}
 	b = r.appendForwardedFor(b, chain)
 	if !proto {
-		b = append(b, "X-Forwarded-Proto: http\r\n"...)
+		b = append(b, r.frontend.proto...)
 	}
 	if !host {
 		b = appendField(b, "X-Forwarded-Host", r.host)

@@ -7,12 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"tellergate/config"
@@ -29,6 +29,12 @@ type frontend struct {
 	headerBytes int
 	limits      config.Limits
 	rateGrace   time.Duration // how long a body may be slower than limits.bodyRate
+
+	proto string // the line that tells pods how the client asked
+
+	tls      atomic.Pointer[frontendTLS] // nil: plain; what Reload replaces
+	shaken   map[handshakeKind]prometheus.Counter
+	unshaken map[string]prometheus.Counter // handshakes that failed, by reason
 
 	socket net.Listener
 	bound  netip.AddrPort
@@ -54,6 +60,11 @@ func newFrontend(p *Proxy, index int, settings *config.Frontend) *frontend {
 		p: p, index: index, name: settings.Name, address: settings.Address, healthPath: settings.Health.Path,
 		defaultHost: []byte(settings.DefaultHost), headerBytes: settings.Limits.HeaderBytes, limits: settings.Limits,
 		rateGrace: rateGrace, leave: make(chan struct{}), grace: make(chan struct{}),
+	}
+	f.secure(newFrontendTLS(settings.TLS))
+	f.proto = "X-Forwarded-Proto: http\r\n"
+	if settings.TLS != nil {
+		f.proto = "X-Forwarded-Proto: https\r\n"
 	}
 	if f.limits.PerSource > 0 {
 		f.sources = make(map[netip.Addr]int)
@@ -205,25 +216,29 @@ func (f *frontend) admit(nc net.Conn) {
 	f.first = c
 	f.serving.Add(1)
 	f.mu.Unlock()
-	c.enter(fresh)
+	if c.tls != nil {
+		c.enter(handshaking)
+	} else {
+		c.enter(fresh)
+	}
 	go c.serve()
 }
 
 // turnAway tells a client that there are too many connections.
 func (f *frontend) turnAway(c *conn) {
 	defer f.serving.Done()
+	defer c.recover()
 	defer func() {
 		_ = c.net.Close()
 		f.mu.Lock()
 		f.refusing--
 		f.mu.Unlock()
 	}()
-	body := tooManyConnections.appendBody(nil, appendRequestID(nil))
-	b := appendStatus(nil, tooManyConnections.status, nil)
-	b = append(b, "Retry-After: 1\r\nContent-Type: application/json; charset=utf-8\r\nConnection: close\r\nContent-Length: "...)
-	b = append(strconv.AppendInt(b, int64(len(body)), 10), "\r\n\r\n"...)
-	_ = c.net.SetWriteDeadline(time.Now().Add(lingerTime))
-	if _, err := c.net.Write(append(b, body...)); err == nil {
+	_ = c.net.SetDeadline(time.Now().Add(lingerTime))
+	if c.tls != nil && c.tls.Handshake() != nil {
+		return
+	}
+	if _, err := c.stream().Write(tooManyConnections.answer()); err == nil {
 		c.linger()
 	}
 }
@@ -265,7 +280,7 @@ func (f *frontend) stop() {
 	_ = f.socket.(interface{ SetDeadline(time.Time) error }).SetDeadline(past)
 	f.closing.Store(true)
 	f.each(func(c *conn) {
-		if state := c.state.Load(); phase(state&7) == idle {
+		if state := c.state.Load(); phaseOf(state) == idle {
 			c.expire(state)
 		}
 	})

@@ -31,6 +31,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	http.DefaultTransport.(*http.Transport).TLSClientConfig = trusting()
 	goleak.VerifyTestMain(m)
 }
 
@@ -118,6 +119,9 @@ func (b *lockedBuffer) lines(t testing.TB) []map[string]any {
 // gatewayUnbound makes a gateway that does not listen yet.
 func gatewayUnbound(t testing.TB, s *config.Settings) *gateway {
 	t.Helper()
+	if *overTLS {
+		s = secured(s)
+	}
 	core, logs := observer.New(zapcore.InfoLevel)
 	g := &gateway{
 		t: t, pins: session.NewMemory(10000, nil), metrics: prometheus.NewRegistry(), logs: logs,
@@ -173,6 +177,9 @@ func (g *gateway) serve(document string) {
 	})
 	t.Cleanup(g.stop)
 	g.url = "http://" + g.Addresses()[g.frontends[0].name].String()
+	if g.frontends[0].tls.Load() != nil {
+		g.url = "https" + strings.TrimPrefix(g.url, "http")
+	}
 }
 
 func (g *gateway) podSet(v *rules.CompiledVersion) (*discovery.PodSet, error) {
@@ -286,11 +293,9 @@ func (g *gateway) code(a ask) (int, string) {
 // raw sends bytes and returns everything that comes back until the connection closes or the answer is complete.
 func (g *gateway) raw(request string) string {
 	g.t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
-	require.NoError(g.t, err)
+	c := g.dialRaw()
 	defer c.Close()
-	require.NoError(g.t, c.SetDeadline(time.Now().Add(patience)))
-	_, err = io.WriteString(c, request)
+	_, err := io.WriteString(c, request)
 	require.NoError(g.t, err)
 	all, err := io.ReadAll(c)
 	require.NoError(g.t, err)

@@ -5,7 +5,6 @@ import (
 	"net"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -29,10 +28,9 @@ func TestIdleConnectionMemory(t *testing.T) {
 	before := inUse()
 	answer := make([]byte, 1024)
 	for i := range clients {
-		c, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
-		require.NoError(t, err)
+		c := dial(t, g.url)
 		defer c.Close()
-		_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nCookie: JSESSIONID=x\r\n\r\n")
+		_, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nCookie: JSESSIONID=x\r\n\r\n")
 		require.NoError(t, err)
 		n, err := c.Read(answer)
 		require.NoError(t, err)

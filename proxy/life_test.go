@@ -39,7 +39,7 @@ services:
 		clients  sync.WaitGroup
 	)
 	ctx, stop := context.WithCancel(t.Context())
-	transport := &http.Transport{MaxIdleConnsPerHost: 8}
+	transport := transport(8)
 	defer transport.CloseIdleConnections()
 	failures := make(chan string, 8)
 	for i := range 8 {
@@ -108,7 +108,7 @@ func TestShutdownLosesNoRequest(t *testing.T) {
 		body, _ := io.ReadAll(answer.Body)
 		inFlight <- string(body)
 	}()
-	transport := &http.Transport{MaxIdleConnsPerHost: 4}
+	transport := transport(4)
 	defer transport.CloseIdleConnections()
 	var clients sync.WaitGroup
 	served, failures := atomic.Int64{}, make(chan error, 4)

@@ -108,6 +108,11 @@ func newMetrics(p *Proxy, register prometheus.Registerer) (*metrics, error) {
 			ConstLabels: prometheus.Labels{"frontend": f.name},
 		}, func() float64 { return float64(f.tunnels.Load()) }))
 	}
+	for _, f := range p.frontends {
+		if err := f.countHandshakes(register); err != nil {
+			return nil, err
+		}
+	}
 	if access := p.access; access != nil {
 		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "tellergate_accesslog_dropped_total",

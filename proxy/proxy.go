@@ -84,8 +84,8 @@ type Proxy struct {
 	publishing sync.Mutex // serialises Publish and guards groups
 	groups     map[*discovery.PodSet]*upstream.Group
 
-	disagreed, acceptFailed rareLog
-	abandonUnsafe           bool // a client that goes away ends its request at the pod, whatever the method
+	disagreed, acceptFailed, handshakeFailed rareLog
+	abandonUnsafe                            bool // a client that goes away ends its request at the pod, whatever the method
 }
 
 // New returns a Proxy that has opened and started nothing.
@@ -156,7 +156,7 @@ func (p *Proxy) Addresses() map[string]netip.AddrPort {
 }
 
 // Reload applies what may change without a restart: trust, testers, identity sources and subnets, masks, the limits of
-// bodies and header counts. Whoever calls it has made sure that nothing else changed. On an error nothing has.
+// bodies and header counts, and for new connections the certificates of frontends. Whoever calls it has made sure that nothing else changed. On an error nothing has.
 func (p *Proxy) Reload(settings *config.Settings) error {
 	terms, err := newTerms(settings, p.schema)
 	if err != nil {
@@ -166,7 +166,15 @@ func (p *Proxy) Reload(settings *config.Settings) error {
 		return fmt.Errorf("the settings have %d frontends and %d are running: restart to change them",
 			len(terms.frontends), len(p.frontends))
 	}
+	for i, f := range p.frontends {
+		if next := &settings.Frontends[i]; (next.TLS != nil) != (f.tls.Load() != nil) {
+			return fmt.Errorf("the settings begin or end TLS on frontend %q: restart to change that", f.name)
+		}
+	}
 	p.terms.Store(terms)
+	for i, f := range p.frontends {
+		f.secure(newFrontendTLS(settings.Frontends[i].TLS))
+	}
 	return nil
 }
 

@@ -70,7 +70,7 @@ func (r *request) reply() (again bool) {
 		r.whole = true
 		return again && x.Sent()
 	}
-	r.conn.cut = coding == http1.UntilClose
+	r.conn.cut, r.conn.shaky = coding == http1.UntilClose, true
 	var client *clientError
 	switch {
 	case errors.As(err, &client):

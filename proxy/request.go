@@ -337,6 +337,7 @@ func (r *request) recover(again *bool) {
 		r.exchange.Close()
 	}
 	if r.begun {
+		r.conn.shaky = true
 		return
 	}
 	r.refuse(&internalError)

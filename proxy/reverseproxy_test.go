@@ -43,7 +43,7 @@ func reverseProxyCases() []rawCase {
 
 func TestReverseProxyTable(t *testing.T) {
 	t.Parallel()
-	runTable(t, "rp", reverseProxyCases())
+	runTable(t, settings(), "rp", reverseProxyCases())
 }
 
 // allCases are the byte-exact ones of every table.

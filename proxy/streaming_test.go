@@ -372,7 +372,7 @@ func TestLedgerOverFaultyPods(t *testing.T) {
 	}
 	ledger := make(map[string]outcome)
 	var clients sync.WaitGroup
-	transport := &http.Transport{MaxIdleConnsPerHost: 8}
+	transport := transport(8)
 	t.Cleanup(transport.CloseIdleConnections)
 	for client := range 8 {
 		clients.Go(func() {

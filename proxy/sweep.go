@@ -53,15 +53,19 @@ func (f *frontend) sweep(ctx context.Context) {
 // check ends what has taken the connection too long at the moment now.
 func (c *conn) check(now int64) {
 	state := c.state.Load()
-	age := time.Duration(now-state>>4) * time.Millisecond
+	age := time.Duration(now-state>>momentAt) * time.Millisecond
 	limits := &c.f.limits
-	switch phase(state & 7) {
+	switch phaseOf(state) {
 	case idle:
 		if age >= limits.IdleTimeout || c.f.closing.Load() {
 			c.expire(state)
 		}
 	case fresh:
 		if age >= limits.IdleTimeout || c.f.closing.Load() && age >= freshGrace {
+			c.expire(state)
+		}
+	case handshaking:
+		if age >= limits.HeaderTimeout || c.f.closing.Load() && age >= freshGrace {
 			c.expire(state)
 		}
 	case reading:
@@ -78,8 +82,14 @@ func (c *conn) check(now int64) {
 		}
 	}
 	if began := c.began.Load(); began > 0 && limits.WholeTimeout > 0 &&
-		time.Duration(now-began)*time.Millisecond >= limits.WholeTimeout && phase(state&7) != tunnelled {
+		time.Duration(now-began)*time.Millisecond >= limits.WholeTimeout && phaseOf(state) != tunnelled {
 		c.overdue()
+	}
+	if c.tls != nil && phaseOf(state) != tunnelled {
+		// TLS may have to write while it reads, which is no phase.
+		if stalled := c.tls.Stalled(); stalled > 0 && stalled >= limits.IdleTimeout {
+			_ = c.net.SetDeadline(past)
+		}
 	}
 }
 
@@ -89,7 +99,7 @@ func (c *conn) expire(state int64) {
 	if !c.state.CompareAndSwap(state, state|late) {
 		return
 	}
-	if phase(state&7) == writing {
+	if p := phaseOf(state); p == writing || p == handshaking {
 		_ = c.net.SetDeadline(past)
 	} else {
 		_ = c.net.SetReadDeadline(past)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"tellergate/config"
 )
 
 // Cases are written with | for CRLF and $ for the case's own request id; ~ stands for the four lines that tellergate adds
@@ -164,34 +166,35 @@ func (c *rawCase) run(t *testing.T, g *gateway, p *scriptedPod, id string) {
 	} else if c.want == "" {
 		want = wire(plain, id)
 	}
-	conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
-	require.NoError(t, err)
+	conn := dial(t, g.url)
 	defer conn.Close()
 	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 	if !ends {
 		want += wire(lastAnswer, id)
 	}
-	_, err = io.WriteString(conn, wire(c.send, id)+wire(last, id))
+	_, err := io.WriteString(conn, wire(c.send, id)+wire(last, id))
 	require.NoError(t, err)
-	all, err := io.ReadAll(conn)
+	all, told, err := readAll(conn)
 	if !c.cut {
 		require.NoError(t, err)
+		require.True(t, told, "no close_notify")
+	} else if _, secure := conn.(*secureConn); secure {
+		require.False(t, told, "a close_notify after an answer that was cut short")
 	}
-	got := freshID.ReplaceAllString(string(all), `"requestId":"`+strings.Repeat("0", 32)+`"`)
+	got := freshID.ReplaceAllString(all, `"requestId":"`+strings.Repeat("0", 32)+`"`)
 	require.Equal(t, want, got, "what the client got")
-	require.Equal(t, wire(c.pod, id), p.received(id), "what the pod got")
+	require.Equal(t, g.atPod(wire(c.pod, id)), p.received(id), "what the pod got")
 	if ends {
 		require.Empty(t, p.received(id+"-last"), "the connection was in doubt")
 	} else {
-		require.Equal(t, wire(lastAtPod, id), p.received(id+"-last"))
+		require.Equal(t, g.atPod(wire(lastAtPod, id)), p.received(id+"-last"))
 	}
 }
 
 // runTable runs cases beside each other through one gateway and one pod.
-func runTable(t *testing.T, prefix string, cases []rawCase) {
+func runTable(t *testing.T, s *config.Settings, prefix string, cases []rawCase) {
 	t.Helper()
 	p := startScripted(t)
-	s := settings()
 	s.Frontends[0].Limits.BodyBytes = 1 << 20
 	g := start(t, s, oneVersion(p.listener.Addr().String()))
 	names := make(map[string]bool)

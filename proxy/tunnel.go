@@ -32,8 +32,8 @@ func (r *request) tunnel() {
 	c.f.tunnels.Add(1)
 	defer c.f.tunnels.Add(-1)
 	t := &tunnel{
-		up:   direction{from: c.net.Conn, to: pod, frames: frames{masked: true}},
-		down: direction{from: pod, to: c.net.Conn},
+		up:   direction{from: c.stream(), to: pod, frames: frames{masked: true}},
+		down: direction{from: pod, to: c.stream()},
 		f:    c.f,
 	}
 	if !equalFold([]byte(r.upgrade), "websocket") {

@@ -171,13 +171,12 @@ func upgrading(t testing.TB, answer string, script func(c net.Conn, r *bufio.Rea
 const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: x\r\n\r\n"
 
 // dialRaw opens a connection to the gateway.
-func (g *gateway) dialRaw() *net.TCPConn {
+func (g *gateway) dialRaw() rawConn {
 	g.t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
-	require.NoError(g.t, err)
+	c := dial(g.t, g.url)
 	require.NoError(g.t, c.SetDeadline(time.Now().Add(patience)))
 	g.t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn)
+	return c
 }
 
 // What follows the handshake is not HTTP any more: invalid frames pass untouched, and what a client sends before the
@@ -198,9 +197,9 @@ func TestTunnelPassesBytesUntouched(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"+
 		"early"+noise, string(all))
-	require.Equal(t, "GET /echo HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"+
+	require.Equal(t, g.atPod("GET /echo HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"+
 		"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nX-Request-Id: r\r\n"+
-		"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", <-heads)
+		"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"), <-heads)
 }
 
 // A pod that does not switch answers like to any request, and bytes after the handshake are another request, not the

@@ -78,7 +78,7 @@ func (u *upload) permit() error {
 	}
 	u.expects = false
 	// An interim answer of the pod may be written at this moment: only the connection's own Write takes turns.
-	if _, err := u.conn.net.Conn.Write(continueLine); err != nil {
+	if _, err := u.conn.stream().Write(continueLine); err != nil {
 		u.err = err
 		return err
 	}
