@@ -177,7 +177,7 @@ func TestAnswerTable(t *testing.T) {
 	for name, cases := range map[string][]rawCase{"head": answerHeads(), "body": answerBodies()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			runTable(t, settings(), "a"+name, cases)
+			runTable(t, settings(), nil, "a"+name, cases)
 		})
 	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -79,6 +80,7 @@ type gateway struct {
 	*Proxy
 	t        testing.TB
 	url      string
+	client   *tls.Config // of raw connections; nil: trusting
 	pins     *session.Memory
 	pool     *upstream.Pool
 	metrics  *prometheus.Registry

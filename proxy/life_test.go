@@ -166,10 +166,10 @@ func TestReload(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings(), twoVersions(application(t, "v1"), application(t, "v2")))
 	require.Equal(t, "v2", g.get(pilotBranch))
-	require.NoError(t, g.Reload(strangers()))
+	require.NoError(t, g.reload(strangers()))
 	require.Equal(t, "v1", g.get(pilotBranch), "nobody is trusted any more")
 	fewer := settings()
 	fewer.Identity = fewer.Identity[:2]
-	require.ErrorContains(t, g.Reload(fewer), "restart to change them")
+	require.ErrorContains(t, g.reload(fewer), "restart to change them")
 	require.Equal(t, "v1", g.get(pilotBranch), "a bad reload changes nothing")
 }

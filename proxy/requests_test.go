@@ -321,7 +321,7 @@ func TestRequestTable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			runTable(t, settings(), name, cases)
+			runTable(t, settings(), nil, name, cases)
 		})
 	}
 }

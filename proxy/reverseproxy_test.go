@@ -43,7 +43,7 @@ func reverseProxyCases() []rawCase {
 
 func TestReverseProxyTable(t *testing.T) {
 	t.Parallel()
-	runTable(t, settings(), "rp", reverseProxyCases())
+	runTable(t, settings(), nil, "rp", reverseProxyCases())
 }
 
 // allCases are the byte-exact ones of every table.

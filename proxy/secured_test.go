@@ -126,7 +126,9 @@ type rawConn interface {
 }
 
 // dial opens a connection to the gateway with this URL.
-func dial(t testing.TB, at string) rawConn {
+func dial(t testing.TB, at string) rawConn { return dialWith(t, at, trusting()) }
+
+func dialWith(t testing.TB, at string, config *tls.Config) rawConn {
 	t.Helper()
 	u, err := url.Parse(at)
 	require.NoError(t, err)
@@ -135,7 +137,14 @@ func dial(t testing.TB, at string) rawConn {
 	if u.Scheme == "http" {
 		return c.(*net.TCPConn)
 	}
-	return over(c, trusting())
+	return over(c, config)
+}
+
+// toTLS12 are the settings of a client that knows no newer version.
+func toTLS12() *tls.Config {
+	c := trusting()
+	c.MaxVersion = tls.VersionTLS12
+	return c
 }
 
 // A secureConn is a client's connection over TLS that knows how it has ended.
@@ -182,6 +191,14 @@ func readAll(c net.Conn) (all string, told bool, err error) {
 		return string(b), s.told(), err
 	}
 	return string(b), true, err
+}
+
+// reload is Reload as the tests are run.
+func (g *gateway) reload(s *config.Settings) error {
+	if *overTLS {
+		s = secured(s)
+	}
+	return g.Reload(s)
 }
 
 // atPod is what a pod gets where it would get s from a plain frontend.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -166,9 +166,8 @@ func (c *rawCase) run(t *testing.T, g *gateway, p *scriptedPod, id string) {
 	} else if c.want == "" {
 		want = wire(plain, id)
 	}
-	conn := dial(t, g.url)
+	conn := g.dialRaw()
 	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 	if !ends {
 		want += wire(lastAnswer, id)
 	}
@@ -192,11 +191,12 @@ func (c *rawCase) run(t *testing.T, g *gateway, p *scriptedPod, id string) {
 }
 
 // runTable runs cases beside each other through one gateway and one pod.
-func runTable(t *testing.T, s *config.Settings, prefix string, cases []rawCase) {
+func runTable(t *testing.T, s *config.Settings, client *tls.Config, prefix string, cases []rawCase) {
 	t.Helper()
 	p := startScripted(t)
 	s.Frontends[0].Limits.BodyBytes = 1 << 20
 	g := start(t, s, oneVersion(p.listener.Addr().String()))
+	g.client = client
 	names := make(map[string]bool)
 	t.Run("cases", func(t *testing.T) {
 		for i := range cases {

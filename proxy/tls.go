@@ -112,6 +112,12 @@ func (c *conn) shakeHands() bool {
 	}
 	c.shaky = true
 	why := reasonOf(err)
+	if why != closedEarly {
+		if suppressed, ok := c.f.p.handshakeFailed.allow(time.Now()); ok {
+			c.f.p.log.Info("a TLS handshake failed", zap.String("frontend", c.f.name), zap.String("reason", why),
+				zap.Stringer("peer", c.peer), zap.Error(err), zap.Uint64("notLogged", suppressed))
+		}
+	}
 	c.f.unshaken[why].Inc()
 	switch why {
 	case plainHTTP:
@@ -123,12 +129,6 @@ func (c *conn) shakeHands() bool {
 	case tooSlow, closedEarly, notTLS:
 	default:
 		c.linger() // the client is to read the alert that says why
-	}
-	if why != closedEarly {
-		if suppressed, ok := c.f.p.handshakeFailed.allow(time.Now()); ok {
-			c.f.p.log.Info("a TLS handshake failed", zap.String("frontend", c.f.name), zap.String("reason", why),
-				zap.Stringer("peer", c.peer), zap.Error(err), zap.Uint64("notLogged", suppressed))
-		}
 	}
 	return false
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -173,7 +174,7 @@ const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUp
 // dialRaw opens a connection to the gateway.
 func (g *gateway) dialRaw() rawConn {
 	g.t.Helper()
-	c := dial(g.t, g.url)
+	c := dialWith(g.t, g.url, cmp.Or(g.client, trusting()))
 	require.NoError(g.t, c.SetDeadline(time.Now().Add(patience)))
 	g.t.Cleanup(func() { c.Close() })
 	return c
