@@ -14,7 +14,7 @@ BENCHTIME   ?= 1s
 PACKAGES    ?= ./...
 
 # What the tests need besides Go. Installed by `make deps` where the machine lacks it; what measuring needs, by `make bench`.
-DEBIAN_PACKAGES := curl procps redis-server redis-sentinel redis-tools etcd-server iproute2 util-linux
+DEBIAN_PACKAGES := curl openssl procps redis-server redis-sentinel redis-tools etcd-server iproute2 util-linux
 
 # The Kubernetes API server and controllers that tests run against: built once, kept outside the tree.
 KUBE_VERSION    := v1.35.0
@@ -65,9 +65,10 @@ doctor: ## say what of the tests' needs this machine has
 		|| echo "missing  network and mount namespaces ($$why): run as root, or allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
 
 .PHONY: test
-test: deps kube ## run every test with the race detector, shuffled; the data plane's again as it is shipped
+test: deps kube ## run every test with the race detector, shuffled; the data plane's again as it is shipped, and over TLS
 	$(GO) test -race -shuffle=on -timeout 20m $(PACKAGES)
 	$(GO) test -timeout 5m ./proxy/...
+	$(GO) test -race -timeout 5m -run Test ./proxy -tls
 
 .PHONY: test-faults
 test-faults: deps kube ## the fault matrices: an API server, a Redis, a Sentinel, a Cluster that fail under load
