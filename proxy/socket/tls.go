@@ -33,6 +33,7 @@ type TLS struct {
 	readErr error
 	receive func(fd uintptr) bool // t.tryReceive, bound once
 
+	alert   byte         // that the client has sent without encryption, in the handshake
 	failed  bool         // a write did: nobody can know what has arrived
 	last    bool         // writes do not wait
 	stalled atomic.Int64 // since when a write has been waiting for the client, in ns after the beginning; 0: none is
@@ -48,11 +49,14 @@ func (t *TLS) Init(c *Conn, config *tls.Config) {
 }
 
 // Handshake waits for the handshake to end. A tls.RecordHeaderError with a Conn says that the client speaks something else
-// and has been sent nothing.
+// and has been sent nothing; a net.OpError "remote error" that the client has ended it with an alert.
 func (t *TLS) Handshake() error {
 	t.waits = true
 	err := t.over.Handshake()
 	t.waits = false
+	if err != nil && t.alert != 0 {
+		return &net.OpError{Op: "remote error", Err: tls.AlertError(t.alert)}
+	}
 	return err
 }
 
@@ -165,13 +169,25 @@ type lower struct {
 
 func (l *lower) Read(p []byte) (int, error) {
 	if l.t.waits {
-		return l.t.below.Read(p)
+		n, err := l.t.below.Read(p)
+		l.t.alert = plainAlert(p[:n])
+		return n, err
 	}
 	n, err := Receive(l.t.fd, p)
 	if n == 0 && err == nil {
 		err = io.EOF
 	}
 	return n, err
+}
+
+// plainAlert returns the alert that b ends with, or 0. A client of OpenSSL that does not trust the certificate says so in
+// TLS 1.3 before it encrypts, which crypto/tls takes for a record that cannot be decrypted.
+func plainAlert(b []byte) byte {
+	const length = 7 // a header, a level and the alert
+	if b = b[max(len(b)-length, 0):]; len(b) == length && b[0] == recordAlert && b[1] == 3 && b[3] == 0 && b[4] == 2 {
+		return b[6]
+	}
+	return 0
 }
 
 // Write is called by one goroutine at a time: crypto/tls has a lock around it. It may be the one that reads, for an alert
@@ -217,11 +233,17 @@ func (t *TLS) Ended(fd uintptr) bool {
 	return err != nil && err != syscall.EAGAIN && err != syscall.EINTR || err == nil && (n == 0 || isAlert(b[:n]))
 }
 
+// Types of records.
+const (
+	recordAlert = 21
+	recordData  = 23
+)
+
 // isAlert reports whether b is one record that is an alert, or in TLS 1.3, which hides what a record is, as long as one.
 func isAlert(b []byte) bool {
-	const header, alert, data, hidden = 5, 21, 23, 2 + 1 + 16
+	const header, hidden = 5, 2 + 1 + 16
 	if len(b) < header || len(b) != header+int(b[3])<<8+int(b[4]) {
 		return false
 	}
-	return b[0] == alert || b[0] == data && len(b) == header+hidden
+	return b[0] == recordAlert || b[0] == recordData && len(b) == header+hidden
 }
