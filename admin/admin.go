@@ -126,6 +126,9 @@ type Options struct {
 	Metrics http.Handler
 	Log     *zap.Logger
 
+	// Pause is called between pieces of long work; nil: never.
+	Pause rules.Pause
+
 	// ApplyTimeout bounds how long the answer to a change waits for this replica to run it; 0 is 10 s.
 	ApplyTimeout time.Duration
 }

@@ -84,7 +84,7 @@ func newReplica(t testing.TB, change ...func(*admin.Options)) *replica {
 	r.store, _, err = file.Open(t.TempDir())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.store.Close()) })
-	reader := content.NewReader(r.store)
+	reader := content.NewReader(r.store, nil)
 	r.loop = live.New(r.store, reader, schema, func(g *live.Generation) error {
 		if r.publish != nil {
 			return r.publish(g)

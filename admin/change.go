@@ -145,7 +145,7 @@ func (s *Server) changeFrom(ctx context.Context, head store.Revision, state *con
 		Warnings:   slices.Concat(e.warnings, s.news(&e, head, compiled.Warnings())),
 	}
 	if result.Changed {
-		result.Changes = diffParts(e.parts(), state, next)
+		result.Changes = diffParts(s.Pause, e.parts(), state, next)
 		s.Log.Info("revision appended", zap.Uint64("revision", revision.Seq), zap.String("author", revision.Author),
 			zap.String("reason", revision.Reason), zap.Strings("parts", e.parts()))
 	}

@@ -1,15 +1,13 @@
 package admin
 
 import (
-	"iter"
-
 	"tellergate/admin/api"
 	"tellergate/internal/content"
 	"tellergate/rules"
 )
 
 // diffParts tells how the named parts differ between two states. A part that is in neither is left out.
-func diffParts(parts []string, before, after *content.State) []api.PartDiff {
+func diffParts(pause rules.Pause, parts []string, before, after *content.State) []api.PartDiff {
 	diffs := []api.PartDiff{}
 	for _, part := range parts {
 		kind, name, _ := content.ParsePart(part)
@@ -23,7 +21,7 @@ func diffParts(parts []string, before, after *content.State) []api.PartDiff {
 			var a, b *rules.List
 			a, was = before.Lists[name]
 			b, is = after.Lists[name]
-			d.List = diffLists(a, b)
+			d.List = diffLists(pause, a, b)
 		case content.Organisation:
 			var a, b *rules.Organisation
 			a, was = before.Organisations[name]
@@ -65,12 +63,12 @@ func printed(s *content.State) string {
 }
 
 // diffLists compares two lists; nil is the empty one.
-func diffLists(a, b *rules.List) *api.ListDiff {
+func diffLists(pause rules.Pause, a, b *rules.List) *api.ListDiff {
 	d := &api.ListDiff{}
 	if a != nil && b != nil && a.Attribute() != b.Attribute() {
 		d.AttributeBefore = a.Attribute()
 	}
-	differences(values(a), values(b), func(value string, added bool) {
+	pause.Differences(a, b, func(value string, added bool) {
 		if added {
 			d.Added++
 			d.AddedExamples = example(d.AddedExamples, value)
@@ -80,35 +78,6 @@ func diffLists(a, b *rules.List) *api.ListDiff {
 		}
 	})
 	return d
-}
-
-func values(l *rules.List) iter.Seq[string] {
-	if l == nil {
-		return func(func(string) bool) {}
-	}
-	return l.All()
-}
-
-// differences calls report for every value that is in only one of two ascending sequences.
-func differences(a, b iter.Seq[string], report func(value string, added bool)) {
-	next, stop := iter.Pull(b)
-	defer stop()
-	added, more := next()
-	for removed := range a {
-		for more && added < removed {
-			report(added, true)
-			added, more = next()
-		}
-		if more && added == removed {
-			added, more = next()
-			continue
-		}
-		report(removed, false)
-	}
-	for more {
-		report(added, true)
-		added, more = next()
-	}
 }
 
 func example(so []string, value string) []string {

@@ -134,7 +134,7 @@ func (s *Server) putList(ctx context.Context, in *putListInput) (*changed, error
 	return s.change(ctx, func(_ store.Revision, draft *content.State) (edit, error) {
 		draft.Lists[in.Name] = list
 		return edit{
-			set:        map[string][]byte{content.ListPart(in.Name): content.EncodeList(list)},
+			set:        map[string][]byte{content.ListPart(in.Name): content.EncodeList(list, s.Pause)},
 			warnings:   merged(duplicates),
 			duplicates: duplicates,
 			broken:     fmt.Sprintf("the rules do not compile with this list %q", in.Name),
@@ -153,17 +153,17 @@ func (s *Server) readList(ctx context.Context, in *putListInput) (list *rules.Li
 		}
 		var text []byte
 		if text, err = decoded(ctx, in.RawBody); err == nil {
-			list, duplicates, err = rules.ParseListCSV(text, s.Schema.Attribute(i))
+			list, duplicates, err = s.Pause.ParseListCSV(text, s.Schema.Attribute(i))
 		}
 	} else {
-		list, err = rules.ParseList(in.RawBody)
+		list, err = s.Pause.ParseList(in.RawBody)
 		if err == nil && in.Attribute != "" && in.Attribute != list.Attribute() {
 			return nil, 0, refusedFor(detail, "attribute",
 				fmt.Sprintf("the query says attribute %q and the list %q", in.Attribute, list.Attribute()), "leave one away")
 		}
 	}
 	if err == nil {
-		err = list.Check(s.Schema)
+		err = s.Pause.Check(list, s.Schema)
 	}
 	if err != nil {
 		return nil, 0, refused(detail, err)
@@ -186,10 +186,10 @@ func (s *Server) editList(ctx context.Context, in *editListInput) (*changed, err
 		if len(problems) > 0 {
 			return edit{}, refused(fmt.Sprintf("the list %q cannot be changed so", in.Name), problems)
 		}
-		edited, added, removed := list.Edit(add, remove)
+		edited, added, removed := s.Pause.Edit(list, add, remove)
 		draft.Lists[in.Name] = edited
 		return edit{
-			set:        map[string][]byte{content.ListPart(in.Name): content.EncodeList(edited)},
+			set:        map[string][]byte{content.ListPart(in.Name): content.EncodeList(edited, s.Pause)},
 			duplicates: len(in.Body.Add) + len(in.Body.Remove) - add.Len() - remove.Len(),
 			idle:       add.Len() + remove.Len() - added - removed,
 			broken:     fmt.Sprintf("the rules do not compile with this list %q", in.Name),

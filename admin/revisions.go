@@ -192,7 +192,7 @@ func (s *Server) diffRevisions(ctx context.Context, in *diffInput) (*diff, error
 		return nil, err
 	}
 	return &diff{ETag: api.ETag(head), Body: api.Diff{
-		From: from.Seq, To: to.Seq, Parts: diffParts(differing(from, to), before, after),
+		From: from.Seq, To: to.Seq, Parts: diffParts(s.Pause, differing(from, to), before, after),
 	}}, nil
 }
 

@@ -104,7 +104,7 @@ func (s *Server) checkRules(ctx context.Context, in *DocumentInput) (*checked, e
 			result.Valid = true
 			result.Analysis = rules.Analyse(document, draft.Inputs(s.Schema), compiled)
 			if !bytes.Equal(state.Text, draft.Text) {
-				result.Changes = diffParts([]string{content.RulesPart}, state, draft)
+				result.Changes = diffParts(s.Pause, []string{content.RulesPart}, state, draft)
 			}
 		}
 	}

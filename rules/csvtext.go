@@ -18,17 +18,25 @@ type csvReader struct {
 	csv    *csv.Reader
 	faults faults
 	start  int // offset of the record read last
+
+	plain  bool // there is no quotation mark in the text: a line is a record and a comma ends a cell
+	next   int  // offset of the next line, if plain
+	record []string
 }
 
 func newCSVReader(text []byte) *csvReader {
 	r := csv.NewReader(bytes.NewReader(text))
 	r.FieldsPerRecord = -1
 	r.ReuseRecord = true
-	return &csvReader{text: text, csv: r}
+	return &csvReader{text: text, csv: r, plain: bytes.IndexByte(text, '"') < 0}
 }
 
-// read returns the next record that is CSV; ok is false at the end. The record is valid until the next call.
+// read returns the next record that is CSV; ok is false at the end. The record is valid until the next call, and its cells
+// are views of the text where that holds no quotation marks: whoever keeps one copies it.
 func (r *csvReader) read() (record []string, ok bool) {
+	if r.plain {
+		return r.line()
+	}
 	for {
 		r.start = int(r.csv.InputOffset())
 		for r.start < len(r.text) && (r.text[r.start] == '\n' || r.text[r.start] == '\r') {
@@ -50,6 +58,33 @@ func (r *csvReader) read() (record []string, ok bool) {
 			Remedy:  "put the whole value in quotation marks and double those inside it",
 		})
 	}
+}
+
+// line is read for a text without quotation marks, of which a general reader makes an object of every line.
+func (r *csvReader) line() (record []string, ok bool) {
+	for r.next < len(r.text) {
+		r.start = r.next
+		line := r.text[r.start:]
+		if end := bytes.IndexByte(line, '\n'); end >= 0 {
+			line = line[:end]
+			r.next += end + 1
+		} else {
+			r.next = len(r.text)
+		}
+		line = bytes.TrimSuffix(line, []byte{'\r'})
+		if len(line) == 0 {
+			continue
+		}
+		r.record = r.record[:0]
+		for {
+			cell, rest, more := bytes.Cut(line, []byte{','})
+			r.record = append(r.record, view(cell))
+			if line = rest; !more {
+				return r.record, true
+			}
+		}
+	}
+	return nil, false
 }
 
 // fault notes what is wrong with the record read last.

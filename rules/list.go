@@ -2,6 +2,7 @@ package rules
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"io"
@@ -26,7 +27,7 @@ func NewList(attribute string, values []string) *List {
 	for _, v := range values {
 		size += len(v) + 1
 	}
-	b := newSetBuilder(size)
+	b := newSetBuilder(size, nil)
 	for _, v := range values {
 		b.add(v)
 	}
@@ -36,13 +37,24 @@ func NewList(attribute string, values []string) *List {
 
 // ParseList reads the canonical JSON that WriteTo produces: {"attribute":"teller","values":["9001/0001",…]}.
 // The error is a problem.List. What needs the attribute's declaration is left to Check.
-func ParseList(text []byte) (*List, error) {
+func ParseList(text []byte) (*List, error) { return Pause(nil).ParseList(text) }
+
+// ParseList is the function of this name.
+func (p Pause) ParseList(text []byte) (*List, error) {
 	text, err := checkText(text)
 	if err != nil {
 		return nil, err
 	}
+	if list, ok := plainList(text, p); ok {
+		return list, nil
+	}
+	return p.parseList(text)
+}
+
+// parseList reads a list of which plainList knows no more than that something about it is unusual.
+func (p Pause) parseList(text []byte) (*List, error) {
 	r := newJSONReader(text)
-	b := newSetBuilder(len(text))
+	b := newSetBuilder(len(text), p)
 	attribute, hasAttribute, hasValues := "", false, false
 	r.object(jsonPath{}, []string{"attribute", "values"}, func(key string) {
 		if key == "attribute" {
@@ -97,11 +109,16 @@ func (r *jsonReader) clean(path jsonPath, maxBytes int) string {
 // be given as a pair in one column or as two columns outer,value. It returns how many duplicates were merged. The error
 // is a problem.List with line numbers.
 func ParseListCSV(text []byte, attribute Attribute) (list *List, duplicates int, err error) {
+	return Pause(nil).ParseListCSV(text, attribute)
+}
+
+// ParseListCSV is the function of this name.
+func (p Pause) ParseListCSV(text []byte, attribute Attribute) (list *List, duplicates int, err error) {
 	if text, err = checkText(text); err != nil {
 		return nil, 0, err
 	}
 	r := newCSVReader(text)
-	b := newSetBuilder(len(text))
+	b := newSetBuilder(len(text), p)
 	for first := true; ; first = false {
 		record, ok := r.read()
 		if !ok {
@@ -161,7 +178,10 @@ func recordValue(record []string, attribute Attribute) (string, *problem.Problem
 // them, and its values pairs if that is within another. The error is a problem.List with the values' positions in
 // ascending order. A list that ParseListCSV returned for a declared attribute may still hold slashes that an attribute
 // others are within must not have.
-func (l *List) Check(schema *Schema) error {
+func (l *List) Check(schema *Schema) error { return Pause(nil).Check(l, schema) }
+
+// Check is the method of lists of this name.
+func (p Pause) Check(l *List, schema *Schema) error {
 	var f faults
 	index := schema.Index(l.attribute)
 	if index < 0 {
@@ -174,6 +194,7 @@ func (l *List) Check(schema *Schema) error {
 	attribute, position := schema.Attribute(index), 0
 	outer := slices.ContainsFunc(schema.attributes, func(a Attribute) bool { return a.Within == attribute.Name })
 	for value := range l.All() {
+		p.after(position)
 		if fault := checkDeclared(value, attribute, outer); fault != nil {
 			f.add(-1, jsonPath{array: "values", index: position}.String(), fault)
 		}
@@ -228,35 +249,69 @@ func (l *List) All() iter.Seq[string] { return l.set.all() }
 // Edit returns the list with the values of add and without those of remove, and how many values came and went. A value
 // that is in both is removed.
 func (l *List) Edit(add, remove *List) (edited *List, added, removed int) {
-	b := newSetBuilder(len(l.set.text) + len(add.set.text))
-	next, stop := iter.Pull(add.All())
-	defer stop()
-	fresh, more := next()
-	take := func() {
-		if !remove.Contains(fresh) {
-			b.add(fresh)
+	return Pause(nil).Edit(l, add, remove)
+}
+
+// Edit is the method of lists of this name.
+func (p Pause) Edit(l, add, remove *List) (edited *List, added, removed int) {
+	b := newSetBuilder(len(l.set.text)+len(add.set.text), p)
+	p.merge(l, add, func(value string, inList, inAdd bool) {
+		switch {
+		case remove.Contains(value):
+			if inList {
+				removed++
+			}
+			return
+		case !inList:
 			added++
 		}
-		fresh, more = next()
-	}
-	for value := range l.All() {
-		for more && fresh < value {
-			take()
-		}
-		if more && fresh == value {
-			fresh, more = next()
-		}
-		if remove.Contains(value) {
-			removed++
-			continue
-		}
 		b.add(value)
-	}
-	for more {
-		take()
-	}
+	})
 	set, _ := b.finish()
 	return &List{attribute: l.attribute, set: set}, added, removed
+}
+
+// Differences calls report for every value that is in only one of two lists, in ascending order; a nil list is empty.
+func (p Pause) Differences(before, after *List, report func(value string, added bool)) {
+	none := &List{}
+	p.merge(cmp.Or(before, none), cmp.Or(after, none), func(value string, was, is bool) {
+		if was != is {
+			report(value, is)
+		}
+	})
+}
+
+// merge calls do for every value of either list, once and in ascending order.
+func (p Pause) merge(a, b *List, do func(value string, inA, inB bool)) {
+	x, y := &a.set, &b.set
+	n := 0
+	for i, j := 0, 0; i < len(x.text) || j < len(y.text); n++ {
+		p.after(n)
+		switch {
+		case j == len(y.text):
+			value, next := x.at(i)
+			do(value, true, false)
+			i = next
+		case i == len(x.text):
+			value, next := y.at(j)
+			do(value, false, true)
+			j = next
+		default:
+			inX, nextX := x.at(i)
+			inY, nextY := y.at(j)
+			switch order := cmp.Compare(inX, inY); {
+			case order < 0:
+				do(inX, true, false)
+				i = nextX
+			case order > 0:
+				do(inY, false, true)
+				j = nextY
+			default:
+				do(inX, true, true)
+				i, j = nextX, nextY
+			}
+		}
+	}
 }
 
 // WriteTo writes the list as canonical JSON: one line, values in ascending order.

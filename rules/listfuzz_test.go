@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"bytes"
 	"testing"
 	"unicode/utf8"
 
@@ -29,9 +30,41 @@ func FuzzParseList(f *testing.F) {
 	f.Add([]byte(`{"attribute":"teller","values":["9001/0001","9001/柜员","\"\\"]}`))
 	f.Add([]byte("\ufeff{ \"values\" : [ ] ,\n\"attribute\":\"branch\"}"))
 	f.Add([]byte(`{"attribute":"teller","values":[1,null,{"a":[]},"a` + "\xff" + `"],"x":{}}`))
+	f.Add([]byte(`{"attribute":"te\u006cler","values":["a\\","b","a\"","\ud800"," c "]} `))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if l, err := ParseList(text); err == nil {
+		l, err := ParseList(text)
+		if err == nil {
 			listIsSound(t, l)
+		}
+		if clean, fault := checkText(text); fault == nil {
+			slow, slowErr := Pause(nil).parseList(clean)
+			require.Equal(t, slowErr, err)
+			require.Equal(t, slow, l, "both ways of reading read the same")
+		}
+	})
+}
+
+// FuzzCSVLines holds the reader of texts without quotation marks to the general one. Where a record begins may differ
+// where carriage returns stand for themselves, by as many of them.
+func FuzzCSVLines(f *testing.F) {
+	f.Add([]byte("a,b\r\n\r\n,\n\r\rc\r\n\n \nd\r"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if bytes.IndexByte(text, '"') >= 0 {
+			return
+		}
+		fast, general := newCSVReader(text), newCSVReader(text)
+		general.plain = false
+		for {
+			want, more := general.read()
+			got, also := fast.read()
+			require.Equal(t, more, also)
+			if !more {
+				return
+			}
+			require.Equal(t, want, got)
+			if !bytes.Contains(text, []byte{'\r'}) {
+				require.Equal(t, general.start, fast.start)
+			}
 		}
 	})
 }

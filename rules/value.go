@@ -73,6 +73,9 @@ func cleanPair(raw string, attribute Attribute) (string, *problem.Problem) {
 	if !found {
 		return "", notPair(raw, attribute)
 	}
+	if isPlain(outer) && isPlain(inner) && len(outer) <= MaxValueBytes && len(inner) <= MaxValueBytes {
+		return raw, nil // as nearly all of them are: nothing to clean, nothing to join
+	}
 	return joinPair(outer, inner, attribute)
 }
 

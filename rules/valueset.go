@@ -87,11 +87,12 @@ type setBuilder struct {
 	starts  []uint32 // offset of each value's length
 	last    []byte   // the value added last; meaningless before the first
 	ordered bool     // so far each value was greater than the one before
+	pause   Pause
 }
 
 // newSetBuilder returns a builder with room for about size bytes of values.
-func newSetBuilder(size int) *setBuilder {
-	return &setBuilder{text: make([]byte, 0, size), ordered: true}
+func newSetBuilder(size int, pause Pause) *setBuilder {
+	return &setBuilder{text: make([]byte, 0, size), ordered: true, pause: pause}
 }
 
 // add copies value into the set.
@@ -103,6 +104,7 @@ func (b *setBuilder) add(value string) {
 		b.ordered = false
 	}
 	b.starts = append(b.starts, uint32(len(b.text)))
+	b.pause.after(len(b.starts))
 	length := uint64(len(value))
 	for ; length >= 0x80; length >>= 7 {
 		b.text = append(b.text, byte(length)|0x80)
@@ -135,16 +137,20 @@ func (b *setBuilder) finish() (set valueSet, duplicates int) {
 		duplicates = b.sort()
 	}
 	set = valueSet{n: len(b.starts), text: string(b.text), slots: newSlotTable(len(b.starts))}
-	for _, start := range b.starts {
+	for i, start := range b.starts {
 		value, _ := b.at(start)
 		set.slots.add(xxhash.Sum64(value), start+1)
+		b.pause.after(i)
 	}
 	return set, duplicates
 }
 
 // sort puts the entries into ascending order without duplicates and returns how many it left out.
 func (b *setBuilder) sort() (duplicates int) {
+	compared := 0
 	slices.SortFunc(b.starts, func(x, y uint32) int {
+		b.pause.after(compared)
+		compared++
 		xValue, _ := b.at(x)
 		yValue, _ := b.at(y)
 		return bytes.Compare(xValue, yValue)
@@ -153,6 +159,7 @@ func (b *setBuilder) sort() (duplicates int) {
 	starts := b.starts[:0]
 	var last []byte
 	for i, start := range b.starts {
+		b.pause.after(i)
 		value, entry := b.at(start)
 		if i > 0 && bytes.Equal(value, last) {
 			duplicates++

@@ -23,6 +23,7 @@ import (
 	"tellergate/internal/content"
 	"tellergate/internal/live"
 	"tellergate/internal/memory"
+	"tellergate/internal/pace"
 	"tellergate/internal/seen"
 	"tellergate/proxy"
 	"tellergate/proxy/upstream"
@@ -125,7 +126,8 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 	if g.pods.kubernetes != nil {
 		metrics.MustRegister(kubernetesCollector{g.pods.kubernetes})
 	}
-	reader := content.NewReader(g.store)
+	pacer := pace.New()
+	reader := content.NewReader(g.store, pacer.Yield)
 	g.loop = live.New(g.store, reader, schema, g.publish)
 	g.loop.Observe(func(s live.Status) {
 		gauges.set(s)
@@ -144,6 +146,7 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		Moves:    fleet,
 		Pods:     pods{g.proxy},
 		Seen:     g.seen,
+		Pause:    pacer.Yield,
 		Masked:   settings.AccessLog.Mask,
 		Ready:    g.missing,
 		Notes:    g.notes,

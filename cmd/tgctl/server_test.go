@@ -41,7 +41,7 @@ func newServer(t *testing.T) (address string, pins *session.Memory) {
 	revisions, _, err := file.Open(t.TempDir())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, revisions.Close()) })
-	reader := content.NewReader(revisions)
+	reader := content.NewReader(revisions, nil)
 	loop := live.New(revisions, reader, schema, func(*live.Generation) error { return nil })
 	pins = session.NewMemory(1000, nil)
 	fleet := session.NewAlone(pins, func() session.Replica { return selfOf(loop) })

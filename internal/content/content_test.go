@@ -96,12 +96,12 @@ func TestReadGivesEveryPartItsMeaning(t *testing.T) {
 	const text = "# by hand\nservices: []\n"
 	r := m.revision(7, map[string]string{
 		RulesPart:                text,
-		ListPart("pilot"):        string(EncodeList(list)),
-		ListPart("试点"):           string(EncodeList(tellers())),
+		ListPart("pilot"):        string(EncodeList(list, nil)),
+		ListPart("试点"):           string(EncodeList(tellers(), nil)),
 		OrganisationPart("9001"): string(EncodeOrganisation(tree)),
 		OverridePart("counter"):  string(EncodeOverride(override)),
 	})
-	state, err := NewReader(m).Read(t.Context(), r)
+	state, err := NewReader(m, nil).Read(t.Context(), r)
 	require.NoError(t, err)
 	require.Equal(t, text, string(state.Text))
 	require.NotNil(t, state.Document)
@@ -112,7 +112,7 @@ func TestReadGivesEveryPartItsMeaning(t *testing.T) {
 
 func TestReadTheEmptyState(t *testing.T) {
 	t.Parallel()
-	state, err := NewReader(newMemory()).Read(t.Context(), store.Revision{})
+	state, err := NewReader(newMemory(), nil).Read(t.Context(), store.Revision{})
 	require.NoError(t, err)
 	require.Equal(t, newState(), state)
 	require.NotNil(t, state.Document)
@@ -121,8 +121,8 @@ func TestReadTheEmptyState(t *testing.T) {
 func TestReadSharesWhatTheLastTwoRevisionsHeld(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
-	reader := NewReader(m)
-	pilot, tail := string(EncodeList(tellers("9001/0001"))), string(EncodeList(tellers("9001/0002")))
+	reader := NewReader(m, nil)
+	pilot, tail := string(EncodeList(tellers("9001/0001"), nil)), string(EncodeList(tellers("9001/0002"), nil))
 	read := func(seq uint64, parts map[string]string) *State {
 		t.Helper()
 		state, err := reader.Read(t.Context(), m.revision(seq, parts))
@@ -158,7 +158,7 @@ func TestReadDoesNotMistakeOneKindForAnother(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
 	text := string(EncodeOverride(rules.Override{Version: "v1", Pinned: rules.PinnedKeep}))
-	reader := NewReader(m)
+	reader := NewReader(m, nil)
 	_, err := reader.Read(t.Context(), m.revision(1, map[string]string{"overrides/counter": text}))
 	require.NoError(t, err)
 	_, err = reader.Read(t.Context(), m.revision(2, map[string]string{"lists/counter": text}))
@@ -187,7 +187,7 @@ func TestReadNamesThePartThatItCannotRead(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			m := newMemory()
-			_, err := NewReader(m).Read(t.Context(), m.revision(9, map[string]string{c.part: c.text}))
+			_, err := NewReader(m, nil).Read(t.Context(), m.revision(9, map[string]string{c.part: c.text}))
 			require.EqualError(t, err, c.want)
 			require.ErrorIs(t, err, ErrUnreadable)
 		})
@@ -197,7 +197,7 @@ func TestReadNamesThePartThatItCannotRead(t *testing.T) {
 func TestReadNamesTheRulesIfTheyAreDamaged(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
-	_, err := NewReader(m).Read(t.Context(), m.revision(9, map[string]string{RulesPart: "services: [}"}))
+	_, err := NewReader(m, nil).Read(t.Context(), m.revision(9, map[string]string{RulesPart: "services: [}"}))
 	require.ErrorIs(t, err, ErrUnreadable)
 	require.ErrorContains(t, err, `part "rules" of revision 9: unreadable: `)
 	var problems problem.List
@@ -207,9 +207,9 @@ func TestReadNamesTheRulesIfTheyAreDamaged(t *testing.T) {
 func TestReadRefusesContentThatIsNotWhatWasStored(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
-	r := m.revision(3, map[string]string{"lists/pilot": string(EncodeList(tellers("9001/0001")))})
-	m.texts[r.Parts["lists/pilot"]] = EncodeList(tellers("9001/0002"))
-	_, err := NewReader(m).Read(t.Context(), r)
+	r := m.revision(3, map[string]string{"lists/pilot": string(EncodeList(tellers("9001/0001"), nil))})
+	m.texts[r.Parts["lists/pilot"]] = EncodeList(tellers("9001/0002"), nil)
+	_, err := NewReader(m, nil).Read(t.Context(), r)
 	require.ErrorIs(t, err, ErrUnreadable)
 	require.ErrorContains(t, err, `part "lists/pilot" of revision 3: unreadable: its content has digest `)
 }
@@ -219,7 +219,7 @@ func TestReadPassesOnThatTheStoreHasNoAnswer(t *testing.T) {
 	m := newMemory()
 	r := m.revision(3, map[string]string{"lists/pilot": "{}"})
 	clear(m.texts)
-	_, err := NewReader(m).Read(t.Context(), r)
+	_, err := NewReader(m, nil).Read(t.Context(), r)
 	require.ErrorIs(t, err, store.ErrNotFound)
 	require.NotErrorIs(t, err, ErrUnreadable)
 	require.EqualError(t, err, `part "lists/pilot" of revision 3: not found`)
@@ -228,12 +228,12 @@ func TestReadPassesOnThatTheStoreHasNoAnswer(t *testing.T) {
 func TestReadersMayShareAReader(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
-	reader := NewReader(m)
+	reader := NewReader(m, nil)
 	var all sync.WaitGroup
 	for i := range 8 {
 		r := m.revision(uint64(i%3+1), map[string]string{
-			"lists/pilot":                    string(EncodeList(tellers("9001/0001"))),
-			fmt.Sprintf("lists/own-%d", i%3): string(EncodeList(tellers(fmt.Sprint("9001/", i%3)))),
+			"lists/pilot":                    string(EncodeList(tellers("9001/0001"), nil)),
+			fmt.Sprintf("lists/own-%d", i%3): string(EncodeList(tellers(fmt.Sprint("9001/", i%3)), nil)),
 		})
 		all.Go(func() {
 			state, err := reader.Read(context.Background(), r)

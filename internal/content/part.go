@@ -56,17 +56,38 @@ func ParsePart(part string) (kind Kind, name string, ok bool) {
 	return "", "", false
 }
 
-// EncodeList returns the content of a list's part: the same bytes for the same list.
-func EncodeList(l *rules.List) []byte { return encode(l) }
+// EncodeList returns the content of a list's part: the same bytes for the same list. pause may be nil.
+func EncodeList(l *rules.List, pause rules.Pause) []byte {
+	var b pausingBuffer
+	b.pause = pause
+	b.must(l)
+	return b.Bytes()
+}
 
-// EncodeOrganisation returns the content of an organisation's part: the same bytes for the same organisation.
-func EncodeOrganisation(o *rules.Organisation) []byte { return encode(o) }
+// A pausingBuffer pauses after every write.
+type pausingBuffer struct {
+	bytes.Buffer
+	pause rules.Pause
+}
 
-func encode(from io.WriterTo) []byte {
-	var b bytes.Buffer
-	if _, err := from.WriteTo(&b); err != nil {
+// Write implements io.Writer.
+func (b *pausingBuffer) Write(p []byte) (int, error) {
+	if b.pause != nil {
+		b.pause()
+	}
+	return b.Buffer.Write(p)
+}
+
+func (b *pausingBuffer) must(from io.WriterTo) {
+	if _, err := from.WriteTo(b); err != nil {
 		panic("BUG: writing to memory failed: " + err.Error())
 	}
+}
+
+// EncodeOrganisation returns the content of an organisation's part: the same bytes for the same organisation.
+func EncodeOrganisation(o *rules.Organisation) []byte {
+	var b pausingBuffer
+	b.must(o)
 	return b.Bytes()
 }
 

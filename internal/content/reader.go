@@ -23,7 +23,8 @@ type Contents interface {
 // A Reader reads revisions and remembers what the latest two shared, so that an unchanged list is not read again.
 // It is safe for concurrent use.
 type Reader struct {
-	from Contents
+	from  Contents
+	pause rules.Pause
 
 	mu     sync.Mutex
 	recent [2]reading // the revisions read last, the latest first; guarded by mu
@@ -47,8 +48,8 @@ type document struct {
 	text   []byte
 }
 
-// NewReader returns a Reader of from.
-func NewReader(from Contents) *Reader { return &Reader{from: from} }
+// NewReader returns a Reader of from. pause, which may be nil, is called between pieces of long work.
+func NewReader(from Contents, pause rules.Pause) *Reader { return &Reader{from: from, pause: pause} }
 
 // Read returns the meaning of a revision; Seq 0 is the empty state. Whatever was stored has been checked before, so an
 // error here is damage (ErrUnreadable) or a store that cannot be reached; it names the part.
@@ -117,20 +118,20 @@ func (r *Reader) read(ctx context.Context, k key) (any, error) {
 	if found := store.DigestOf(text); found != k.digest {
 		return nil, fmt.Errorf("%w: its content has digest %s instead of %s", ErrUnreadable, found, k.digest)
 	}
-	held, err := parse(k.kind, text)
+	held, err := r.parse(k.kind, text)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	return held, nil
 }
 
-func parse(kind Kind, text []byte) (any, error) {
+func (r *Reader) parse(kind Kind, text []byte) (any, error) {
 	switch kind {
 	case Rules:
 		parsed, err := rules.Parse(text)
 		return document{parsed, text}, err
 	case List:
-		return rules.ParseList(text)
+		return r.pause.ParseList(text)
 	case Organisation:
 		return rules.ParseOrganisation(text)
 	case Override:

@@ -118,7 +118,7 @@ func (m *memory) Wait(ctx context.Context, after uint64) (store.Revision, error)
 // add appends a revision with a list of one teller.
 func (m *memory) add(t *testing.T, teller string) uint64 {
 	t.Helper()
-	text := content.EncodeList(rules.NewList("teller", []string{"9001/" + teller}))
+	text := content.EncodeList(rules.NewList("teller", []string{"9001/" + teller}), nil)
 	r, err := m.Append(t.Context(), store.Change{Set: map[string][]byte{content.ListPart("pilot"): text}})
 	require.NoError(t, err)
 	return r.Seq
@@ -147,7 +147,7 @@ func (b *bench) seqs() []uint64 {
 func newBench() *bench {
 	m := newMemory()
 	b := &bench{store: m}
-	b.Loop = New(m, content.NewReader(m), rules.NewSchema(nil, nil, false), func(g *Generation) error {
+	b.Loop = New(m, content.NewReader(m, nil), rules.NewSchema(nil, nil, false), func(g *Generation) error {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.refuse != nil {
