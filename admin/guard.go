@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"tellergate/admin/api"
+	"tellergate/rules"
 )
 
 // Handler returns everything the listener serves, guards included.
@@ -28,8 +30,23 @@ func (s *Server) Handler() http.Handler {
 			refuse(w, r, e)
 			return
 		}
+		if s.Pause != nil && r.Body != nil {
+			r.Body = pausingBody{r.Body, s.Pause}
+		}
 		s.route(w, r)
 	})
+}
+
+// A pausingBody pauses after every read: a client of the same machine sends as fast as it is read.
+type pausingBody struct {
+	io.ReadCloser
+	pause rules.Pause
+}
+
+// Read implements io.Reader.
+func (b pausingBody) Read(p []byte) (int, error) {
+	defer b.pause()
+	return b.ReadCloser.Read(p)
 }
 
 // recovered answers 500 where serving panicked. Deferred.

@@ -185,6 +185,11 @@ func (b *bench) startTellergate(c *contender) error {
 		"One": b.pods('1'), "Two": b.pods('2'), "More": more}); err != nil {
 		return err
 	}
+	if c.hasMillion() {
+		if err := c.addMillion(); err != nil {
+			return err
+		}
+	}
 	return c.putRules(0)
 }
 

@@ -231,6 +231,9 @@ func (l *List) Attribute() string { return l.attribute }
 // Len returns the number of values.
 func (l *List) Len() int { return l.set.n }
 
+// TextBytes returns about how many bytes WriteTo writes.
+func (l *List) TextBytes() int { return len(l.set.text) + 2*l.set.n + len(l.attribute) + 64 }
+
 // Contains reports whether value is in the list. It allocates nothing, and its cost does not grow with the list.
 func (l *List) Contains(value string) bool { return l.set.find(value) >= 0 }
 

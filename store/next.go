@@ -29,7 +29,7 @@ func Next(head Revision, change Change, at time.Time) (next Revision, ok bool, e
 		if name == "" || !utf8.ValidString(name) {
 			return Revision{}, false, fmt.Errorf("the name of a part is %q: it must be UTF-8 and not empty", name)
 		}
-		parts[name] = DigestOf(content)
+		parts[name] = DigestPausing(content, change.Pause)
 	}
 	if maps.Equal(parts, head.Parts) {
 		return Revision{}, false, nil

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -27,6 +28,20 @@ type Digest [sha256.Size]byte
 
 // DigestOf returns the digest of content.
 func DigestOf(content []byte) Digest { return sha256.Sum256(content) }
+
+// DigestPausing is DigestOf that calls pause, which may be nil, between pieces of some 30 µs of work.
+func DigestPausing(content []byte, pause func()) (d Digest) {
+	if pause == nil {
+		return DigestOf(content)
+	}
+	hash := sha256.New()
+	for piece := range slices.Chunk(content, 32<<10) {
+		_, _ = hash.Write(piece)
+		pause()
+	}
+	hash.Sum(d[:0])
+	return d
+}
 
 // String prints the digest in lower-case hexadecimal.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
@@ -66,6 +81,8 @@ type Change struct {
 	Reason string
 	Set    map[string][]byte // part name → new content; taken over by the store, not to be modified afterwards
 	Delete []string          // part names; naming one that does not exist is no error
+	// Pause is called between pieces of long work; nil: never.
+	Pause func()
 }
 
 // Store keeps revisions. Implementations are safe for concurrent use.

@@ -88,6 +88,8 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 	if g.store, recovery, err = file.Open(settings.Rules.Path); err != nil {
 		return nil, fmt.Errorf("opening the revisions in %s: %w", settings.Rules.Path, err)
 	}
+	pacer := pace.New()
+	g.store.Pause = pacer.Yield
 	g.closers = append(g.closers, g.store)
 	if recovery != (file.Recovery{}) {
 		log.Warn("the revision store was put in order after a crash; nothing that was acknowledged is lost",
@@ -126,7 +128,6 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 	if g.pods.kubernetes != nil {
 		metrics.MustRegister(kubernetesCollector{g.pods.kubernetes})
 	}
-	pacer := pace.New()
 	reader := content.NewReader(g.store, pacer.Yield)
 	g.loop = live.New(g.store, reader, schema, g.publish)
 	g.loop.Observe(func(s live.Status) {

@@ -60,6 +60,7 @@ func ParsePart(part string) (kind Kind, name string, ok bool) {
 func EncodeList(l *rules.List, pause rules.Pause) []byte {
 	var b pausingBuffer
 	b.pause = pause
+	b.Grow(l.TextBytes())
 	b.must(l)
 	return b.Bytes()
 }

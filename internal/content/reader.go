@@ -115,7 +115,7 @@ func (r *Reader) read(ctx context.Context, k key) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if found := store.DigestOf(text); found != k.digest {
+	if found := store.DigestPausing(text, r.pause); found != k.digest {
 		return nil, fmt.Errorf("%w: its content has digest %s instead of %s", ErrUnreadable, found, k.digest)
 	}
 	held, err := r.parse(k.kind, text)

@@ -18,6 +18,8 @@ const (
 	// credit bounds how much of a sleep that lasted longer than asked for is made up for: on a machine with nothing else to
 	// do, timers are a millisecond late.
 	credit = 2 * time.Millisecond
+	// waiting is what work without a break does not take.
+	waiting = 5 * time.Millisecond
 )
 
 // A Pacer paces the goroutines that work for one purpose: they rest together. Work on several processors at the same moment
@@ -64,8 +66,12 @@ func (p *Pacer) due(now time.Time) time.Time {
 	if worked < 0 { // the others rest
 		return p.resumed
 	}
-	// Work that has not yielded for long was not working but waiting, or has just begun.
-	owed := time.Duration(float64(min(worked, credit)) * p.rest)
+	// What has not yielded for so long was not working but waiting, for the network perhaps, or has just begun.
+	if worked > waiting {
+		p.resumed = now
+		return time.Time{}
+	}
+	owed := time.Duration(float64(worked) * p.rest)
 	if p.saved >= owed {
 		p.saved, p.resumed = p.saved-owed, now
 		return time.Time{}

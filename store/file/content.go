@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"tellergate/store"
@@ -21,15 +23,45 @@ func (s *Store) Content(ctx context.Context, digest store.Digest) ([]byte, error
 		return nil, err
 	}
 	path := s.contentPath(digest)
-	content, err := os.ReadFile(path)
+	content, err := s.readPausing(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("content %s: %w: if a revision names it, restore %s from a backup", digest, store.ErrNotFound, path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read content: %w", err)
 	}
-	if actual := store.DigestOf(content); actual != digest {
+	if actual := store.DigestPausing(content, s.Pause); actual != digest {
 		return nil, fmt.Errorf("the content in %s is damaged: its SHA-256 is %s: restore the file from a backup", path, actual)
+	}
+	return content, nil
+}
+
+// pieceBytes is how much is read or written between two pauses.
+const pieceBytes = 128 << 10
+
+func (s *Store) pause() {
+	if s.Pause != nil {
+		s.Pause()
+	}
+}
+
+// readPausing is os.ReadFile in pieces.
+func (s *Store) readPausing(path string) (_ []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	content := make([]byte, info.Size())
+	for piece := range slices.Chunk(content, pieceBytes) {
+		if _, err := io.ReadFull(f, piece); err != nil {
+			return nil, err
+		}
+		s.pause()
 	}
 	return content, nil
 }
@@ -39,10 +71,10 @@ func (s *Store) contentPath(digest store.Digest) string {
 }
 
 // keepContents makes every content durable that is not yet there unharmed.
-func (s *Store) keepContents(ctx context.Context, contents map[string][]byte) error {
+func (s *Store) keepContents(ctx context.Context, contents map[string][]byte, digests map[string]store.Digest) error {
 	written := false
 	for name, content := range contents {
-		digest := store.DigestOf(content)
+		digest := digests[name]
 		if _, err := s.Content(ctx, digest); err == nil {
 			continue
 		}
@@ -71,7 +103,12 @@ func (s *Store) writeContent(digest store.Digest, content []byte) (err error) {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	_, err = f.Write(content)
+	for piece := range slices.Chunk(content, pieceBytes) {
+		if _, err = f.Write(piece); err != nil {
+			break
+		}
+		s.pause()
+	}
 	if err == nil {
 		err = f.Sync()
 	}

@@ -49,6 +49,10 @@ type Store struct {
 	closed chan struct{}
 	now    func() time.Time
 
+	// Pause is called between pieces of long work, such as reading and writing megabytes; nil: never. It is set before the
+	// store is used.
+	Pause func()
+
 	state   atomic.Pointer[state]
 	journal journal // read by anybody below state.size; written by the holder of writing
 
@@ -142,6 +146,7 @@ func (s *Store) Append(ctx context.Context, change store.Change) (store.Revision
 	}
 	defer s.release()
 	current := s.state.Load()
+	change.Pause = s.Pause
 	next, ok, err := store.Next(current.head, change, s.now())
 	if err != nil {
 		return store.Revision{}, err
@@ -152,7 +157,7 @@ func (s *Store) Append(ctx context.Context, change store.Change) (store.Revision
 	if s.broken != nil {
 		return store.Revision{}, s.broken
 	}
-	if err := s.keepContents(ctx, change.Set); err != nil {
+	if err := s.keepContents(ctx, change.Set, next.Parts); err != nil {
 		return store.Revision{}, fmt.Errorf("revision %d was not stored, nothing has changed: %w", next.Seq, err)
 	}
 	line, err := encode(next)
