@@ -151,15 +151,21 @@ func (a *analyst) service() {
 		a.Overlaps = append(a.Overlaps, f.Overlap)
 	}
 	unsolved := slices.ContainsFunc(a.NotAnalysed, func(f Finding) bool { return f.Service == a.of.name && f.Rule != "" })
-	note := func(n int, format string) {
-		if n > 0 {
-			a.NotAnalysed = append(a.NotAnalysed, Finding{Service: a.of.name, Why: fmt.Sprintf(format, n)})
+	note := func(n int, one, several string) {
+		switch {
+		case n == 1:
+			a.NotAnalysed = append(a.NotAnalysed, Finding{Service: a.of.name, Why: one})
+		case n > 1:
+			a.NotAnalysed = append(a.NotAnalysed, Finding{Service: a.of.name, Why: fmt.Sprintf(several, n)})
 		}
 	}
-	note(a.hard-maxFindings, "of %d more pairs of rules it is not known whether a request meets both")
-	note(a.masked, "%d pairs of rules both meet a request that a rule before them decides; whether one of them decides another "+
-		"such request was not searched")
-	note(skipped, "up to %d pairs of rules were not searched for a request that both meet: the service has too many")
+	note(a.hard-maxFindings, "of 1 more pair of rules it is not known whether a request meets both",
+		"of %d more pairs of rules it is not known whether a request meets both")
+	note(a.masked, "the rules of 1 pair both meet a request that a rule before them decides; whether one of them decides "+
+		"another such request was not searched", "the rules of %d pairs both meet a request that a rule before them decides; "+
+		"whether one of them decides another such request was not searched")
+	note(skipped, "at most 1 pair of rules was not searched for a request that both meet: the service has too many",
+		"up to %d pairs of rules were not searched for a request that both meet: the service has too many")
 	if unsolved || a.masked > 0 || skipped > 0 {
 		a.OverlapsAtLeast = true
 	}

@@ -31,6 +31,34 @@ var (
 // A reader walks the nodes of one text and the values they are read into, side by side.
 type reader struct {
 	problems problem.List
+	layouts  map[reflect.Type]*layout
+}
+
+// A layout tells which field of a struct takes which key.
+type layout struct {
+	fields       map[string]int
+	keys, others int // fields, or -1
+}
+
+// layout returns the layout of a type, which is asked for once for every value of it.
+func (r *reader) layout(of reflect.Type) *layout {
+	if l := r.layouts[of]; l != nil {
+		return l
+	}
+	l := &layout{fields: map[string]int{}, keys: -1, others: -1}
+	for i := range of.NumField() {
+		tag, ok := of.Field(i).Tag.Lookup("yaml")
+		switch {
+		case tag == ",keys":
+			l.keys = i
+		case tag == ",others":
+			l.others = i
+		case ok && tag != "-":
+			l.fields[tag] = i
+		}
+	}
+	r.layouts[of] = l
+	return l
 }
 
 func (r *reader) fault(n *yaml.Node, at *trail, message, remedy string) {
@@ -167,18 +195,20 @@ func (r *reader) sequence(n *yaml.Node, v reflect.Value, here *spot, at *trail) 
 		return
 	}
 	out := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
-	here.elements = make([]spot, len(n.Content))
+	in := &inside{elements: make([]spot, len(n.Content))}
+	here.inside = in
 	labels := labelsOf(n.Content)
 	for i, item := range n.Content {
 		step := at.element(i)
 		if labels != nil && labels[i] != strconv.Itoa(i) {
 			step = at.named(labels[i])
-			if here.names == nil {
-				here.names = map[string]int{}
+			if in.names == nil {
+				in.names = map[string]int{}
 			}
-			here.names[labels[i]] = i
+			in.names[labels[i]] = i
 		}
-		r.read(item, out.Index(i), &here.elements[i], step)
+		r.read(item, out.Index(i), &in.elements[i], step)
+		n.Content[i] = nil // what has been read need not be in memory beside what it has become
 	}
 	v.Set(out)
 }
@@ -251,7 +281,7 @@ func (r *reader) mapping(n *yaml.Node, v reflect.Value, here *spot, at *trail) {
 	out := reflect.MakeMap(v.Type())
 	r.entries(n, at, func(key string, _, value *yaml.Node) {
 		element := reflect.New(v.Type().Elem()).Elem()
-		r.read(value, element, here.inner(key), at.to(key))
+		r.read(value, element, here.inner(key, len(n.Content)/2), at.to(key))
 		out.SetMapIndex(reflect.ValueOf(key).Convert(v.Type().Key()), element)
 	})
 	v.Set(out)
@@ -261,19 +291,10 @@ func (r *reader) structure(n *yaml.Node, v reflect.Value, here *spot, at *trail)
 	if d, ok := v.Addr().Interface().(Defaulter); ok {
 		d.SetDefaults()
 	}
-	fields := map[string]int{}
-	keys, others := -1, -1
-	for i := range v.NumField() {
-		tag, ok := v.Type().Field(i).Tag.Lookup("yaml")
-		switch {
-		case tag == ",keys":
-			keys = i
-		case tag == ",others":
-			others = i
-			v.Field(i).Set(reflect.MakeMap(v.Field(i).Type()))
-		case ok && tag != "-":
-			fields[tag] = i
-		}
+	l := r.layout(v.Type())
+	fields, keys, others := l.fields, l.keys, l.others
+	if others >= 0 {
+		v.Field(others).Set(reflect.MakeMap(v.Field(others).Type()))
 	}
 	r.entries(n, at, func(key string, keyNode, value *yaml.Node) {
 		field, ok := fields[key]
@@ -285,11 +306,12 @@ func (r *reader) structure(n *yaml.Node, v reflect.Value, here *spot, at *trail)
 			v.Field(keys).Set(reflect.Append(v.Field(keys), reflect.ValueOf(key)))
 		}
 		if ok {
-			r.read(value, v.Field(field), here.inner(key), at.to(key))
+			key, _ = v.Type().Field(field).Tag.Lookup("yaml") // the same, and not a copy of the text
+			r.read(value, v.Field(field), here.inner(key, len(n.Content)/2), at.to(key))
 			return
 		}
 		element := reflect.New(v.Field(others).Type().Elem()).Elem()
-		r.read(value, element, here.inner(key), at.to(key))
+		r.read(value, element, here.inner(key, len(n.Content)/2), at.to(key))
 		v.Field(others).SetMapIndex(reflect.ValueOf(key), element)
 	})
 }

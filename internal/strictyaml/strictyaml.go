@@ -44,7 +44,7 @@ func Decode(data []byte, out any) (*Source, problem.List) {
 	if root == nil {
 		return source, nil
 	}
-	r := &reader{}
+	r := &reader{layouts: map[reflect.Type]*layout{}}
 	r.read(root, reflect.ValueOf(out).Elem(), &source.root, &trail{})
 	slices.SortStableFunc(r.problems, func(a, b problem.Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
