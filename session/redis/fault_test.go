@@ -178,6 +178,15 @@ func TestCopiesAreRefreshed(t *testing.T) {
 	}
 }
 
+// Operators learn that Redis is away also where no request asks it.
+func TestAwayWithoutRequests(t *testing.T) {
+	warned := make(chan string, 100)
+	s := run(t, Options{Mode: Single, Addresses: []string{"127.0.0.1:1"}, Probe: 20 * time.Millisecond, Failures: 2,
+		Warn: func(text string) { warned <- text }})
+	require.Eventually(t, func() bool { return !s.Stats().Degraded.IsZero() }, testBudget, 10*time.Millisecond)
+	require.Contains(t, <-warned, "Redis does not answer")
+}
+
 // All that a request asks while Redis hangs waits for one budget together, and each call without a request for one of its
 // own.
 func TestARequestWaitsForOneBudget(t *testing.T) {

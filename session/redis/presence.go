@@ -34,6 +34,7 @@ func (s *Store) register(ctx context.Context) {
 
 // beat writes this replica's field, and where it was not there, or whole asks for it, what belongs to the hash.
 func (s *Store) beat(ctx context.Context, whole bool) {
+	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
 	defer cancel()
 	self := s.o.Self()
@@ -49,8 +50,17 @@ func (s *Store) beat(ctx context.Context, whole bool) {
 		panic("BUG: " + err.Error())
 	}
 	added, err := s.client.HSet(ctx, registryName, s.self, text).Result()
-	if err != nil || added == 0 && !whole {
-		return // whoever reads sees how old it is
+	if err != nil {
+		if parent.Err() == nil {
+			s.stats.failures.Add(1)
+			s.stats.lastError.Store(err.Error())
+			s.line.breaker.failed(time.Now()) // so that it shows that Redis is away also where no request asks
+		}
+		return
+	}
+	s.line.breaker.succeeded()
+	if added == 0 && !whole {
+		return
 	}
 	pipe := s.client.Pipeline()
 	pipe.HSetNX(ctx, registryName, since, self.Seen.Format(time.RFC3339Nano))
