@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,13 +24,15 @@ type bench struct {
 	dir               string // removed at the end
 	self              string // programs
 	tellergate, naive string
+	settled           time.Duration
+	first             bool // it may use the real-time class
 	loop              *load.Loop
 	report            report.Report
 }
 
 // measure runs everything that the options ask for and writes the result.
 func measure(ctx context.Context, o options) (err error) {
-	b := &bench{options: o}
+	b := &bench{options: o, settled: settled}
 	if b.quick {
 		b.rounds, b.window, b.warm, b.results = 3, 1500*time.Millisecond, 300*time.Millisecond, ""
 	}
@@ -46,22 +49,25 @@ func measure(ctx context.Context, o options) (err error) {
 		return err
 	}
 
+	allowFiles()
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1) // between runs only
 	if err := pinAll(b.loadCore); err != nil {
 		return err
 	}
+	b.first = goFirst([]int{os.Getpid()}, true) == nil && goFirst([]int{os.Getpid()}, false) == nil
 	if b.loop, err = load.NewLoop(2); err != nil {
 		return err
 	}
 	defer b.loop.Close()
 	b.report = report.Report{At: time.Now().UTC().Truncate(time.Second), Command: "go run ./bench " + strings.Join(os.Args[1:], " "),
 		Commit: b.commit, Rounds: b.rounds, Window: b.window, Machine: describeMachine(b.proxyCore, b.loadCore)}
+	b.report.Machine.First = b.first
 	if b.report.Versions, err = b.versions(ctx); err != nil {
 		return err
 	}
-	if b.profile != "" {
-		return b.writeProfile()
+	if b.profile != "" || b.trace != "" {
+		return b.observe()
 	}
 	for _, s := range b.chosen() {
 		result, err := b.scenario(ctx, &s)
@@ -99,7 +105,7 @@ func (b *bench) chosen() []scenario {
 func (b *bench) publish() error {
 	fmt.Print(b.report.Markdown())
 	if b.quick {
-		last, err := report.Read("bench/results")
+		last, err := report.Read(resultsDir)
 		if errors.Is(err, os.ErrNotExist) {
 			fmt.Println("\nThere is no result of a full run to compare with.")
 			return nil
@@ -108,7 +114,8 @@ func (b *bench) publish() error {
 		}
 		fmt.Print("\n" + report.Compare(last, &b.report))
 	}
-	if b.results == "" || b.disturbed || b.variant != "" {
+	development := b.disturbed || b.only != "" || b.variant != ""
+	if b.results == "" || development && b.results == resultsDir {
 		return nil
 	}
 	return b.report.Write(b.results)
@@ -153,8 +160,8 @@ func (b *bench) versions(ctx context.Context) (map[string]string, error) {
 
 // scenario measures one scenario: first everybody's capacity, then everybody at shares of what all of them can do.
 func (b *bench) scenario(ctx context.Context, s *scenario) (report.Scenario, error) {
-	result := report.Scenario{Name: s.name, Title: s.title, NotBuilt: s.notBuilt, Subject: s.subject, Names: s.contenders,
-		Bytes: s.reply + s.mix.Body, Disturbed: b.disturbed}
+	result := report.Scenario{Name: s.name, Title: s.title, NotBuilt: s.notBuilt, Note: s.note, Subject: s.subject, Names: s.contenders,
+		Rounds: b.rounds * max(s.rounds, 1), Bytes: s.reply + s.mix.Body, Disturbed: b.disturbed}
 	if result.Subject == "" {
 		result.Subject = tellergate
 	}
@@ -162,33 +169,24 @@ func (b *bench) scenario(ctx context.Context, s *scenario) (report.Scenario, err
 		return result, nil
 	}
 	b.loop.SetReply(s.reply)
-	var all []*contender
-	mixes := map[*contender]*load.Mix{}
-	defer func() {
-		for _, c := range all {
-			c.stop()
-		}
-	}()
-	for _, name := range s.contenders {
-		c, err := b.newContender(name)
-		if err != nil {
-			return result, err
-		}
-		all = append(all, c)
-		o := s.mix
-		o.Any = o.Any || c.blind
-		mixes[c] = load.NewMix(o)
+	if slices.Equal(s.loads, []report.Load{report.Idle}) {
+		return result, b.idle(ctx, s, &result)
+	}
+	all, mixes, err := b.contend(s)
+	defer stopAll(all)
+	if err != nil {
+		return result, err
 	}
 	order := rand.New(rand.NewPCG(1, uint64(len(s.name))))
 	capacity := 0.0
 	for _, kind := range s.loads {
-		for round := range b.rounds {
+		for round := range b.rounds * max(s.rounds, 1) {
 			order.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 			for _, c := range all {
 				if ctx.Err() != nil {
 					return result, context.Cause(ctx)
 				}
-				sample, err := b.sample(s, c, mixes[c], kind, capacity, round)
+				sample, err := b.undisturbed(s, c, mixes[c], kind, capacity, round)
 				if err != nil {
 					return result, fmt.Errorf("%s, %s, round %d: %w", c.name, kind, round, err)
 				}
@@ -202,9 +200,49 @@ func (b *bench) scenario(ctx context.Context, s *scenario) (report.Scenario, err
 	return result, nil
 }
 
+// contend starts the scenario's contenders, each with the requests it will get. Whatever it returns has to be stopped.
+func (b *bench) contend(s *scenario) (all []*contender, mixes map[*contender]*load.Mix, err error) {
+	mixes = map[*contender]*load.Mix{}
+	for _, name := range s.contenders {
+		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), name) {
+			continue
+		}
+		c, err := b.newContender(name)
+		if err != nil {
+			return all, mixes, err
+		}
+		all = append(all, c)
+		o := s.mix
+		o.Any = o.Any || c.blind
+		mixes[c] = load.NewMix(o)
+	}
+	return all, mixes, nil
+}
+
+func stopAll(all []*contender) {
+	for _, c := range all {
+		c.stop()
+	}
+}
+
+// attempts is how often a run is made at most because other programs took part of the cores.
+const attempts = 3
+
+// undisturbed makes one run, and again where other programs disturbed it.
+func (b *bench) undisturbed(s *scenario, c *contender, mix *load.Mix, kind report.Load, capacity float64, round int) (report.Sample, error) {
+	for attempt := 1; ; attempt++ {
+		sample, err := b.sample(s, c, mix, kind, capacity, round)
+		sample.Attempt = attempt
+		if err != nil || b.disturbed || attempt == attempts || !sample.WasDisturbed() {
+			return sample, err
+		}
+	}
+}
+
 // sample makes one run.
-func (b *bench) sample(s *scenario, c *contender, mix *load.Mix, kind report.Load, capacity float64, round int) (report.Sample, error) {
-	sample := report.Sample{Contender: c.name, Round: round, Load: kind}
+func (b *bench) sample(s *scenario, c *contender, mix *load.Mix, kind report.Load, capacity float64, round int) (sample report.Sample,
+	err error) {
+	sample = report.Sample{Contender: c.name, Round: round, Load: kind}
 	if err := c.count(); err != nil {
 		return sample, err
 	}
@@ -215,8 +253,6 @@ func (b *bench) sample(s *scenario, c *contender, mix *load.Mix, kind report.Loa
 		run.Rate = 0.5 * capacity
 	case report.High:
 		run.Rate = 0.8 * capacity
-	case report.Idle:
-		return b.idle(s, c, mix, sample)
 	}
 	if run.Rate > 0 && !run.Each {
 		run.Connections *= 2 // that a request finds a free one is not part of the proxy's latency
@@ -237,15 +273,35 @@ func (b *bench) sample(s *scenario, c *contender, mix *load.Mix, kind report.Loa
 			}
 		}()
 	}
+	before, err := c.withoutRedis()
+	if err != nil {
+		return sample, err
+	}
 	runtime.GC()
 	var meter meter
+	if run.Rate > 0 && b.first {
+		everybody := append(c.all(), os.Getpid())
+		if err := goFirst(everybody, true); err != nil {
+			return sample, err
+		}
+		defer func() {
+			if err := goFirst(everybody, false); err != nil && sample.Why == "" {
+				sample.Failed, sample.Why = sample.Failed+1, err.Error()
+			}
+		}()
+	}
 	run.Begin = func() { meter.begin(b, c) }
 	run.End = func() { meter.end(b, c) }
 	result, err := b.loop.Do(run)
-	if err = errors.Join(err, meter.err); err != nil {
+	if err := errors.Join(err, meter.err); err != nil {
 		return sample, fmt.Errorf("%w\n%s", err, c.complaints())
 	}
 	meter.into(&sample, result)
+	if after, err := c.withoutRedis(); err != nil {
+		return sample, err
+	} else if after > before {
+		sample.Failed, sample.Why = sample.Failed+after-before, "went on without Redis"
+	}
 	if len(c.pids) > 0 {
 		if sample.Memory, err = memory(c.pids); err != nil {
 			return sample, err
@@ -254,33 +310,83 @@ func (b *bench) sample(s *scenario, c *contender, mix *load.Mix, kind report.Loa
 	return sample, nil
 }
 
-// idle measures what connections occupy that idle.
-func (b *bench) idle(s *scenario, c *contender, mix *load.Mix, sample report.Sample) (report.Sample, error) {
-	// What a proxy needs once and for all, it has after this.
-	warm, err := b.loop.Do(load.Run{Target: c.target, Mix: mix, Connections: s.connections, Window: b.window})
+// settled is how long processes are left alone before their memory is read: tellergate gives back what it does not need
+// once nothing has happened for up to half a minute.
+const settled = 35 * time.Second
+
+// idle measures what connections occupy that idle: fresh processes in each round, as many contenders at a time as this
+// process may have descriptors for.
+func (b *bench) idle(ctx context.Context, s *scenario, result *report.Scenario) error {
+	together := int(openFiles()-spareFiles) / s.idle
+	if together < 1 {
+		return fmt.Errorf("%d idle connections need more than the %d open files that this process may have: ulimit -n", s.idle, openFiles())
+	}
+	for round := range result.Rounds {
+		for names := range slices.Chunk(s.contenders, together) {
+			some := *s
+			some.contenders = names
+			samples, err := b.idleRound(ctx, &some, round)
+			if err != nil {
+				return fmt.Errorf("round %d: %w", round, err)
+			}
+			result.Samples = append(result.Samples, samples...)
+		}
+	}
+	return nil
+}
+
+// spareFiles are descriptors that this process needs for something else than idle connections.
+const spareFiles = 2000
+
+func (b *bench) idleRound(ctx context.Context, s *scenario, round int) ([]report.Sample, error) {
+	all, mixes, err := b.contend(s)
+	defer stopAll(all)
 	if err != nil {
-		return sample, err
+		return nil, err
 	}
-	if err := b.loop.Serve(time.Second); err != nil {
-		return sample, err
+	samples, before := make([]report.Sample, len(all)), make([]int64, len(all))
+	for i, c := range all {
+		if err := c.count(); err != nil {
+			return nil, err
+		}
+		// What a proxy needs once and for all, it has after this.
+		warm, err := b.loop.Do(load.Run{Target: c.target, Mix: mixes[c], Connections: s.connections, Window: b.window})
+		if err != nil {
+			return nil, err
+		}
+		samples[i] = report.Sample{Contender: c.name, Round: round, Attempt: 1, Load: report.Idle, Failed: warm.Failed,
+			PerSecond: float64(warm.Answered) / warm.Window.Seconds()}
 	}
-	before, err := memory(c.pids)
-	if err != nil {
-		return sample, err
+	if err := b.loop.Serve(b.settled); err != nil {
+		return nil, err
 	}
-	held, err := b.loop.Hold(c.target, mix, s.idle)
-	if err != nil {
-		return sample, err
+	for i, c := range all {
+		if before[i], err = memory(c.pids); err != nil {
+			return nil, err
+		}
 	}
-	defer held.Release()
-	if err := b.loop.Serve(2 * time.Second); err != nil {
-		return sample, err
+	held := make([]*load.Hold, len(all))
+	for i, c := range all {
+		if held[i], err = b.loop.Hold(c.target, mixes[c], s.idle); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+		defer held[i].Release()
 	}
-	sample.Memory, err = memory(c.pids)
-	sample.PerIdle = float64(sample.Memory-before) / float64(s.idle)
-	sample.Failed, sample.PerSecond = warm.Failed, float64(warm.Answered)/warm.Window.Seconds()
-	if lost := s.idle - held.Alive(); lost > 0 {
-		sample.Failed, sample.Why = lost, fmt.Sprintf("%d of %d idle connections were closed", lost, s.idle)
+	if err := b.loop.Serve(b.settled); err != nil {
+		return nil, err
 	}
-	return sample, err
+	for i, c := range all {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		sample := &samples[i]
+		if sample.Memory, err = memory(c.pids); err != nil {
+			return nil, err
+		}
+		sample.PerIdle = float64(sample.Memory-before[i]) / float64(s.idle)
+		if lost := s.idle - held[i].Alive(); lost > 0 {
+			sample.Failed, sample.Why = lost, fmt.Sprintf("%d of %d idle connections were closed", lost, s.idle)
+		}
+	}
+	return samples, nil
 }

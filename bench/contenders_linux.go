@@ -30,6 +30,7 @@ const (
 	mostRules   = "tellergate, 100,000 rules"
 	withSwaps   = "tellergate, rules replaced ten times a second"
 	withoutLogs = "tellergate, access log off"
+	withRedis   = "tellergate, pins in Redis"
 	variant     = "tellergate, the other build"
 )
 
@@ -76,13 +77,28 @@ func (b *bench) pods(version byte) []string {
 	return addresses
 }
 
+const manyFiles = 1 << 16
+
+// allowFiles raises the limit of descriptors as far as is useful and allowed.
+func allowFiles() {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil || limit.Cur >= manyFiles {
+		return
+	}
+	wanted := syscall.Rlimit{Cur: manyFiles, Max: max(manyFiles, limit.Max)}
+	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &wanted) != nil { // only root may go beyond the maximum
+		limit.Cur = limit.Max
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+	}
+}
+
 // openFiles is how many descriptors a contender may have: as many as this machine allows, and not absurdly many.
 func openFiles() uint64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 1024
 	}
-	return min(limit.Max, 1<<16)
+	return min(limit.Max, manyFiles)
 }
 
 // pilots returns the 100,000 tellers whose version is 2.
@@ -122,7 +138,14 @@ admin: {address: "{{.Admin}}"}
 accessLog: {path: {{.Log}}}
 upstream: {perEndpoint: 4096}
 shutdown: {delay: 0s, grace: 2s}
+{{- if .Redis}}
+sessions: {store: redis, redis: {addresses: ["{{.Redis}}"], secretFile: secret, entries: {{.Copies}}, budget: 500ms}}
+{{- end}}
 `
+
+// copies is how many pin keys are remembered where pins are in Redis: so few that no session is still known when its next
+// turn comes.
+const copies = 256
 
 const tellergateRules = `
 services:
@@ -152,8 +175,18 @@ func (b *bench) startTellergate(c *contender) error {
 	if c.name == withoutLogs {
 		log, c.log = "off", ""
 	}
+	redis := ""
+	if c.name == withRedis {
+		if c.redis, err = b.startRedis(c.dir); err != nil {
+			return err
+		}
+		redis = c.redis.target.String()
+		if err := c.write("secret", "0123456789abcdef0123456789abcdef", nil); err != nil {
+			return err
+		}
+	}
 	if err := c.write("tellergate.yaml", tellergateSettings, map[string]any{
-		"Address": c.target, "Admin": admin, "Log": log}); err != nil {
+		"Address": c.target, "Admin": admin, "Log": log, "Redis": redis, "Copies": copies}); err != nil {
 		return err
 	}
 	program := b.tellergate
@@ -191,6 +224,24 @@ func (b *bench) startTellergate(c *contender) error {
 		}
 	}
 	return c.putRules(0)
+}
+
+// startRedis starts a Redis that keeps nothing on disk, on the core of generator and pods.
+func (b *bench) startRedis(dir string) (*contender, error) {
+	at, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	r := &contender{name: "Redis", target: at, dir: filepath.Join(dir, "redis")}
+	if err := os.Mkdir(r.dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := r.launch(b.loadCore, "redis-server", "--bind", at.Addr().String(), "--port", fmt.Sprint(at.Port()), "--save", "",
+		"--appendonly", "no"); err != nil {
+		r.stop()
+		return nil, err
+	}
+	return r, r.count()
 }
 
 // putRules replaces the rules by those of the contender's file. The mark makes them a text of their own: the same text

@@ -45,6 +45,33 @@ func pinAll(core int) error {
 	return nil
 }
 
+// goFirst puts every thread of these processes into the real-time class SCHED_RR, or back into the ordinary one. Threads
+// that they make later are of the class of the one that makes them.
+func goFirst(pids []int, first bool) error {
+	const other, roundRobin = 0, 2
+	policy, priority := uintptr(other), int32(0)
+	if first {
+		policy, priority = roundRobin, 1
+	}
+	for _, pid := range pids {
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil {
+			return err
+		}
+		for _, task := range tasks {
+			id, err := strconv.Atoi(task.Name())
+			if err != nil {
+				return err
+			}
+			if _, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_SETSCHEDULER, uintptr(id), policy,
+				uintptr(unsafe.Pointer(&priority))); errno != 0 && errno != syscall.ESRCH { // or it has ended
+				return fmt.Errorf("sched_setscheduler of thread %d: %w", id, errno)
+			}
+		}
+	}
+	return nil
+}
+
 // cpuTime is how long a process has run on any core: its utime + stime, not rounded to ticks.
 func cpuTime(pid int) (time.Duration, error) {
 	// The kernel makes a clock's id from the process's: CPUCLOCK_SCHED, not per thread.

@@ -30,6 +30,9 @@ func main() {
 	}
 }
 
+// resultsDir is where the committed result stands. What is made for development is not written there.
+const resultsDir = "bench/results"
+
 // options are the flags.
 type options struct {
 	quick     bool
@@ -41,6 +44,8 @@ type options struct {
 	commit    string
 	disturbed bool
 	profile   string
+	trace     string
+	only      string
 	variant   string
 	proxyCore int
 	loadCore  int
@@ -57,11 +62,13 @@ func command(args []string) error {
 	flags.DurationVar(&o.window, "window", 3*time.Second, "how long a run is measured")
 	flags.DurationVar(&o.warm, "warm", 500*time.Millisecond, "how long a run goes before it is measured")
 	flags.StringVar(&o.scenarios, "scenarios", "", "names of the scenarios, separated by commas; empty: all")
-	flags.StringVar(&o.results, "results", "bench/results", "directory for result.json, result.md, result.svg; empty: write nothing")
+	flags.StringVar(&o.results, "results", resultsDir, "directory for result.json, result.md, result.svg; empty: write nothing")
 	flags.StringVar(&o.commit, "commit", "unknown", "what is being measured, for the result")
-	flags.BoolVar(&o.disturbed, "disturbed", false, "let runs count that other programs disturb, for development; nothing is written")
+	flags.BoolVar(&o.disturbed, "disturbed", false, "let runs count that other programs disturb, for development")
 	flags.StringVar(&o.profile, "profile", "", "write a CPU profile of tellergate under the first scenario to this file, and do nothing else")
-	flags.StringVar(&o.variant, "variant", "", "compare the tree's tellergate with this other build of it under the first scenario, and write nothing")
+	flags.StringVar(&o.trace, "trace", "", "write an execution trace of tellergate at half its capacity to this file, and do nothing else")
+	flags.StringVar(&o.only, "contenders", "", "names of the contenders, separated by commas, for development; empty: those of the scenario")
+	flags.StringVar(&o.variant, "variant", "", "compare the tree's tellergate with this other build of it under the first scenario")
 	flags.IntVar(&o.proxyCore, "proxy-core", 1, "the core of the proxy under test")
 	flags.IntVar(&o.loadCore, "load-core", 0, "the core of generator and pods")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"tellergate/bench/load"
@@ -14,7 +18,7 @@ import (
 type meter struct {
 	at         time.Time
 	cores      map[int]coreTime
-	proxy, own time.Duration // CPU time: of the contender, and of generator and pods
+	proxy, own time.Duration // CPU time: of the contender, and of generator, pods and Redis
 
 	took                 time.Duration
 	proxyCore, loadCore  coreTime // in the window
@@ -26,6 +30,10 @@ func (m *meter) read(c *contender) (cores map[int]coreTime, proxy, own time.Dura
 	cores, err := readCores()
 	proxy, errProxy := c.cpu()
 	own, errOwn := cpuTime(os.Getpid())
+	if c.redis != nil {
+		redis, err := c.redis.cpu()
+		own, errOwn = own+redis, errors.Join(errOwn, err)
+	}
 	m.err = errors.Join(m.err, err, errProxy, errOwn)
 	return cores, proxy, own
 }
@@ -100,4 +108,35 @@ func (c *contender) swap() *swapping {
 func (s *swapping) stop() error {
 	close(s.quit)
 	return <-s.done
+}
+
+// withoutRedis returns how many requests have gone on without Redis since the contender was started: nothing is measured
+// where there are any.
+func (c *contender) withoutRedis() (n int, err error) {
+	if c.redis == nil {
+		return 0, nil
+	}
+	answer, err := http.Get(c.admin + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	found := 0
+	lines := bufio.NewScanner(answer.Body)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if name != "tellergate_redis_late_total" && name != "tellergate_redis_skipped_total" {
+			continue
+		}
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", name, err)
+		}
+		found++
+		n += int(v)
+	}
+	if err := lines.Err(); err != nil || found != 2 {
+		return 0, errors.Join(err, fmt.Errorf("tellergate's metrics do not tell who went on without Redis"))
+	}
+	return n, nil
 }

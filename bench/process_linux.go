@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,10 +18,11 @@ import (
 type contender struct {
 	name   string
 	target netip.AddrPort
-	blind  bool   // it hands on bytes to one pod and knows nothing of versions and sessions
-	dir    string // its files
-	log    string // its access log, emptied before each run; empty: no file
-	admin  string // tellergate's admin address
+	blind  bool       // it hands on bytes to one pod and knows nothing of versions and sessions
+	dir    string     // its files
+	log    string     // its access log, emptied before each run; empty: no file
+	admin  string     // tellergate's admin address
+	redis  *contender // that it needs, on the other core; nil: none
 
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when it has ended
@@ -118,6 +120,15 @@ func (c *contender) count() (err error) {
 	return err
 }
 
+// all returns the contender's processes and those it needs.
+func (c *contender) all() []int {
+	all := slices.Clone(c.pids)
+	if c.redis != nil {
+		all = append(all, c.redis.pids...)
+	}
+	return all
+}
+
 // complaints is what the program wrote to stderr.
 func (c *contender) complaints() string {
 	text, err := os.ReadFile(filepath.Join(c.dir, "stderr"))
@@ -127,8 +138,11 @@ func (c *contender) complaints() string {
 	return string(text[max(0, len(text)-4096):])
 }
 
-// stop ends the program and waits for it.
+// stop ends the program, and the Redis it needs, and waits for them.
 func (c *contender) stop() {
+	if c.redis != nil {
+		defer c.redis.stop()
+	}
 	if c.ended == nil {
 		return
 	}

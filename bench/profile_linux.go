@@ -10,12 +10,15 @@ import (
 	"tellergate/bench/load"
 )
 
-// profiled is how long the gateway is profiled at each of two loads.
-const profiled = 10 * time.Second
+// profiled is how long the gateway is profiled at each of two loads; traced is how long it is traced, in whole seconds.
+const (
+	profiled = 10 * time.Second
+	traced   = 3 * time.Second
+)
 
-// writeProfile takes a CPU profile of the gateway, half of it at saturation and half at a rate that leaves it room, as
-// it has in production. It is what the gateway is compiled with: cmd/tellergate/default.pgo.
-func (b *bench) writeProfile() error {
+// observe has tellergate take a CPU profile of itself, half of it at saturation and half at a rate that leaves it room, as
+// it has in production, or an execution trace at that rate.
+func (b *bench) observe() error {
 	s := scenarios[0]
 	b.loop.SetReply(s.reply)
 	c, err := b.newContender(tellergate)
@@ -24,15 +27,21 @@ func (b *bench) writeProfile() error {
 	}
 	defer c.stop()
 	mix := load.NewMix(s.mix)
-	run := load.Run{Target: c.target, Mix: mix, Connections: s.connections, Window: b.warm}
+	run := load.Run{Target: c.target, Mix: mix, Connections: s.connections, Window: time.Second}
 	warm, err := b.loop.Do(run)
 	if err != nil {
 		return err
 	}
-	taken := make(chan error, 1)
-	go func() { taken <- c.fetchProfile(b.profile, 2*profiled) }()
+	half := 0.5 * float64(warm.Answered) / warm.Window.Seconds()
+	file, what, rates := b.profile, fmt.Sprintf("profile?seconds=%d", int((2*profiled).Seconds())), []float64{0, half}
 	run.Window = profiled
-	for _, rate := range []float64{0, 0.5 * float64(warm.Answered) / warm.Window.Seconds()} {
+	if b.trace != "" {
+		file, what, rates = b.trace, fmt.Sprintf("trace?seconds=%d", int(traced.Seconds())), []float64{half}
+		run.Window, run.Connections = traced+time.Second, 2*run.Connections
+	}
+	taken := make(chan error, 1)
+	go func() { taken <- c.fetch(file, what) }()
+	for _, rate := range rates {
 		run.Rate = rate
 		result, err := b.loop.Do(run)
 		if err != nil {
@@ -43,15 +52,15 @@ func (b *bench) writeProfile() error {
 	return <-taken
 }
 
-// fetchProfile asks tellergate's admin listener for a CPU profile.
-func (c *contender) fetchProfile(file string, d time.Duration) error {
-	answer, err := http.Get(fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", c.admin, int(d.Seconds())))
+// fetch writes what tellergate's admin listener says of it to a file.
+func (c *contender) fetch(file, what string) error {
+	answer, err := http.Get(c.admin + "/debug/pprof/" + what)
 	if err != nil {
 		return err
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("the profile was refused: %s", answer.Status)
+		return fmt.Errorf("tellergate refuses %s: %s", what, answer.Status)
 	}
 	out, err := os.Create(file)
 	if err != nil {

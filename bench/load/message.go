@@ -51,6 +51,7 @@ type MixOptions struct {
 	Body       int    // bytes; 0 is a GET
 	Anonymous  bool   // no session, no teller
 	NewSession bool   // each request is a session never seen before
+	Roams      bool   // a session's pod may change
 	Close      bool   // each asks the proxy to close
 	Any        bool   // the version is not checked
 	Label      string // distinguishes sessions of different mixes
@@ -67,7 +68,7 @@ const requestSize = 200
 
 // NewMix builds requests of 200 bytes (and a body), from tellers spread evenly over all of them.
 func NewMix(o MixOptions) *Mix {
-	m := &Mix{Sticky: !o.Anonymous && !o.NewSession && !o.Any, pods: make([]byte, o.Count)}
+	m := &Mix{Sticky: !o.Anonymous && !o.NewSession && !o.Roams && !o.Any, pods: make([]byte, o.Count)}
 	stride := max(Tellers/o.Count, 1) | 1 // odd, so that both versions get their share
 	for i := range o.Count {
 		teller := i * stride % Tellers

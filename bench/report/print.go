@@ -76,10 +76,14 @@ func (s Spread) text() string {
 func (r *Report) Markdown() string {
 	var b strings.Builder
 	m := r.Machine
-	fmt.Fprintf(&b, "# Side by side\n\nMade by `%s` at %s, commit %s: %d rounds of %s, interleaved.\n\n", r.Command,
-		r.At.Format("2006-01-02 15:04 UTC"), r.Commit, r.Rounds, r.Window)
+	fmt.Fprintf(&b, "# Side by side\n\nMade by `%s` at %s, commit %s: rounds of %s, interleaved.\n\n", r.Command,
+		r.At.Format("2006-01-02 15:04 UTC"), r.Commit, r.Window)
 	fmt.Fprintf(&b, "%s, %d cores, %d MiB, Linux %s, %s. The proxy under test alone on core %d (hardware threads %s), pods and "+
 		"generator on core %d.\n\n", m.CPU, m.Cores, m.MemoryMiB, m.Kernel, m.Go, m.ProxyCore, m.Siblings, m.LoadCore)
+	if m.First {
+		b.WriteString("Where a rate was kept, all of them ran in a real-time class (SCHED_RR): what else wakes up on the machine once in a while " +
+			"is not in the latencies.\n\n")
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		fmt.Fprintf(&b, "- %s: %s\n", name, r.Versions[name])
 	}
@@ -131,9 +135,11 @@ func (s *Scenario) markdown(b *strings.Builder) {
 	table("", s.Names, s.Figure, true)
 	others := slices.DeleteFunc(slices.Clone(s.Names), func(name string) bool { return name == s.Subject })
 	table("ratio: "+s.Subject+" to", others, s.Ratio, false)
-	if n := s.generatorCost(); n != "" {
-		b.WriteString(n + "\n")
+	if s.Note != "" {
+		b.WriteString(s.Note + "\n\n")
 	}
+	fmt.Fprintf(b, "%d rounds. ", s.Rounds)
+	b.WriteString(s.generatorCost() + "\n")
 	if s.Disturbed {
 		b.WriteString("\n**Made while other programs were running: for development, not for comparison.**\n")
 	}

@@ -33,6 +33,7 @@ type Machine struct {
 	Go        string `json:"go"`
 	ProxyCore int    `json:"proxyCore"`
 	LoadCore  int    `json:"loadCore"`
+	First     bool   `json:"first"` // contenders, pods and generator ran in a real-time class where a rate was kept
 }
 
 // A Scenario is one kind of load on several contenders.
@@ -40,7 +41,9 @@ type Scenario struct {
 	Name     string   `json:"name"`
 	Title    string   `json:"title"`
 	NotBuilt string   `json:"notBuilt,omitempty"` // what is missing in tellergate
-	Subject  string   `json:"subject"`            // the contender that the others are compared with
+	Note     string   `json:"note,omitempty"`     // what a reader has to know
+	Rounds   int      `json:"rounds"`
+	Subject  string   `json:"subject"` // the contender that the others are compared with
 	Names    []string `json:"contenders"`
 	Bytes    int      `json:"bytes"` // of payload per request
 	// Disturbed: runs count although other programs took part of the cores. For development only.
@@ -63,6 +66,7 @@ const (
 type Sample struct {
 	Contender    string        `json:"contender"`
 	Round        int           `json:"round"`
+	Attempt      int           `json:"attempt"` // the how-manyth; those before were disturbed by other programs
 	Load         Load          `json:"load"`
 	Rate         float64       `json:"rate,omitempty"` // per second, as asked for
 	PerSecond    float64       `json:"perSecond"`      // answers
@@ -106,6 +110,17 @@ func (s *Sample) wrong(disturbed bool) string {
 	case s.Wandered > 0:
 		return fmt.Sprintf("%d requests left their session's pod", s.Wandered)
 	case disturbed:
+		return ""
+	}
+	return s.disturbance()
+}
+
+// WasDisturbed reports whether other programs took too much of a core.
+func (s *Sample) WasDisturbed() bool { return s.disturbance() != "" }
+
+// disturbance says what others took of the cores, or nothing where it was little.
+func (s *Sample) disturbance() string {
+	switch {
 	case s.ProxyForeign > foreignLimit:
 		return fmt.Sprintf("other programs took %.0f %% of the proxy's core", 100*s.ProxyForeign)
 	case s.LoadForeign > foreignLimit:

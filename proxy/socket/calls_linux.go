@@ -10,13 +10,13 @@ import (
 // Receive reads what has come into b, which is not empty. n is 0 without an error at the end of what the peer sends;
 // the error is syscall.EAGAIN where nothing has come. fd must be a socket that does not block.
 func Receive(fd uintptr, b []byte) (n int, err error) {
-	return call(syscall.SYS_READ, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), 0)
+	return call(syscall.SYS_RECVFROM, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), syscall.MSG_DONTWAIT)
 }
 
 // Send writes of b what there is room for, b not empty. The error is syscall.EAGAIN where there is no room at all. fd must
 // be a socket that does not block.
 func Send(fd uintptr, b []byte) (n int, err error) {
-	return call(syscall.SYS_WRITE, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), 0)
+	return call(syscall.SYS_SENDTO, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 }
 
 // Peek looks whether something has come, and leaves it there. The results are those of Receive with one byte of room.
