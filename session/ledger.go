@@ -93,7 +93,7 @@ func (m *Memory) rows(filter Filter, beyond func(place) bool, most int) []row {
 
 // EndID ends the session with this ID, under all its keys, and reports whether there was one.
 func (m *Memory) EndID(id string) (bool, error) {
-	r := m.find(id)
+	r := m.named(id)
 	return r != nil && m.end(r, m.now()), nil
 }
 
@@ -110,7 +110,7 @@ func (m *Memory) Session(id string) (found Session, ok bool, err error) {
 // MoveID puts the session on another version from its next request on and reports whether there was one. The pod it was
 // on is forgotten.
 func (m *Memory) MoveID(id, version string) (bool, error) {
-	r := m.find(id)
+	r := m.named(id)
 	if r == nil {
 		return false, nil
 	}
@@ -170,8 +170,8 @@ func (m *Memory) walkShard(s *shard, now time.Time, visit func(key Key, r *recor
 	}
 }
 
-// find returns the live session with this ID, or nil.
-func (m *Memory) find(id string) (found *record) {
+// named returns the live session with this ID, or nil.
+func (m *Memory) named(id string) (found *record) {
 	m.walk(func(_ Key, r *record, _ Pin) {
 		if found == nil && r.name() == id {
 			found = r

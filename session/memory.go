@@ -11,7 +11,7 @@ import (
 )
 
 // Memory keeps pins in this process: for one replica only. It is bounded by the number of keys; beyond it the least
-// recently used key falls, and is counted. It is safe for concurrent use and starts no goroutine.
+// recently used of a few keys falls, and is counted. It is safe for concurrent use and starts no goroutine.
 //
 // Keys are spread over shards, each with its own lock and its own equal share of the bound, so a shard that gets a
 // little more than its share evicts a little before the whole is full. Pins past their limits are removed when they are
@@ -57,9 +57,10 @@ func NewMemory(entries int, now func() time.Time) *Memory {
 func (m *Memory) Lookup(keys []Key, out []Pin, _ *Wait) {
 	now := m.now()
 	for i, key := range keys {
-		s := &m.shards[m.shardOf(key)]
+		hash := m.hash(key)
+		s := m.shard(hash)
 		s.mu.Lock()
-		out[i] = m.renew(s, key, now)
+		m.renew(s, key, hash, now, &out[i])
 		s.mu.Unlock()
 	}
 }
@@ -68,10 +69,11 @@ func (m *Memory) Lookup(keys []Key, out []Pin, _ *Wait) {
 func (m *Memory) Peek(keys []Key, out []Pin, _ *Wait) {
 	now := m.now()
 	for i, key := range keys {
-		s := &m.shards[m.shardOf(key)]
+		hash := m.hash(key)
+		s := m.shard(hash)
 		s.mu.Lock()
 		out[i] = Pin{}
-		if e, ok := s.lru.Peek(key); ok {
+		if e := s.find(key, hash); e != nil {
 			if pin := m.read(e.record); pin.Live(now) {
 				out[i] = pin
 			}
@@ -90,7 +92,9 @@ func (m *Memory) Claim(keys []Key, pin Pin, _ *Wait) Pin {
 	now := m.now()
 	set := m.lock(keys)
 	defer m.unlock(set)
-	held := m.renew(&m.shards[m.shardOf(keys[0])], keys[0], now)
+	var held Pin
+	hash := m.hash(keys[0])
+	m.renew(m.shard(hash), keys[0], hash, now, &held)
 	if held.Version != "" && held.Subject == pin.Subject {
 		return held
 	}
@@ -117,8 +121,8 @@ func (m *Memory) Swap(keys []Key, was, pin Pin, _ *Wait) bool {
 		return true
 	}
 	for _, key := range keys {
-		e, ok := m.shards[m.shardOf(key)].lru.Peek(key)
-		if !ok {
+		e := m.find(key)
+		if e == nil {
 			continue
 		}
 		r, seen := e.record, e.record.pin.Load()
@@ -143,15 +147,15 @@ func (m *Memory) End(keys []Key) int {
 	now := m.now()
 	ended := 0
 	for _, key := range keys {
-		s := &m.shards[m.shardOf(key)]
+		hash := m.hash(key)
+		s := m.shard(hash)
 		s.mu.Lock()
-		e, ok := s.lru.Peek(key)
 		var r *record
-		if ok {
+		if e := s.find(key, hash); e != nil {
 			r = e.record
 		}
 		s.mu.Unlock()
-		if ok && m.end(r, now) {
+		if r != nil && m.end(r, now) {
 			ended++
 		}
 	}
@@ -163,7 +167,7 @@ func (m *Memory) Keys() (kept int, evicted uint64) {
 	for i := range m.shards {
 		s := &m.shards[i]
 		s.mu.Lock()
-		kept += s.lru.Len()
+		kept += len(s.ring)
 		s.mu.Unlock()
 	}
 	return kept, m.evicted.Load()
@@ -186,9 +190,10 @@ func (m *Memory) write(keys []Key, pin Pin, now time.Time) Pin {
 // file puts every key under r. The caller holds the locks of the keys' shards.
 func (m *Memory) file(keys []Key, r *record, now time.Time) {
 	for _, key := range keys {
-		s := &m.shards[m.shardOf(key)]
+		hash := m.hash(key)
+		s := m.shard(hash)
 		m.sweep(s, now)
-		if s.put(key, r) {
+		if s.put(key, hash, r) {
 			m.evicted.Add(1)
 		}
 	}
@@ -197,8 +202,8 @@ func (m *Memory) file(keys []Key, r *record, now time.Time) {
 // rewritten returns the live session that pin continues, or nil. The caller holds the locks of the keys' shards.
 func (m *Memory) rewritten(keys []Key, pin Pin, now time.Time) *record {
 	for _, key := range keys {
-		e, ok := m.shards[m.shardOf(key)].lru.Peek(key)
-		if !ok {
+		e := m.find(key)
+		if e == nil {
 			continue
 		}
 		held := m.read(e.record)
@@ -209,20 +214,23 @@ func (m *Memory) rewritten(keys []Key, pin Pin, now time.Time) *record {
 	return nil
 }
 
-// renew returns the live pin under key and renews it, or the zero Pin; a dead one is removed. The caller holds s.mu.
-func (m *Memory) renew(s *shard, key Key, now time.Time) Pin {
-	e, ok := s.lru.Get(key)
-	if !ok {
-		return Pin{}
+// renew sets out to the live pin under key and renews it, or to the zero Pin; a dead one is removed. The caller holds s.mu.
+func (m *Memory) renew(s *shard, key Key, hash uint64, now time.Time, out *Pin) {
+	e := s.find(key, hash)
+	if e == nil {
+		*out = Pin{}
+		return
 	}
-	pin := m.read(e.record)
-	if !pin.Live(now) {
-		s.lru.Remove(key)
-		return Pin{}
+	s.use(e)
+	*out = *e.record.pin.Load()
+	out.Renewed = m.epoch.Add(time.Duration(e.record.renewed.Load()))
+	if !out.Live(now) {
+		s.remove(e)
+		*out = Pin{}
+		return
 	}
 	e.record.seen(now.Sub(m.epoch))
-	pin.Renewed = now
-	return pin
+	out.Renewed = now
 }
 
 // sweepKeys is how many keys a write looks at: more than it adds, so that the dead cannot gather.
@@ -233,7 +241,7 @@ func (m *Memory) sweep(s *shard, now time.Time) {
 	for range min(sweepKeys, len(s.ring)) {
 		e := s.next()
 		if pin := m.read(e.record); !pin.Live(now) {
-			s.lru.Remove(e.key)
+			s.remove(e)
 		}
 	}
 }
@@ -254,9 +262,10 @@ func (m *Memory) remove(keys []Key, r *record) (removed bool) {
 	set := m.lock(keys)
 	defer m.unlock(set)
 	for _, key := range keys {
-		s := &m.shards[m.shardOf(key)]
-		if e, ok := s.lru.Peek(key); ok && e.record == r {
-			s.lru.Remove(key)
+		hash := m.hash(key)
+		s := m.shard(hash)
+		if e := s.find(key, hash); e != nil && e.record == r {
+			s.remove(e)
 			removed = true
 		}
 	}
@@ -270,9 +279,20 @@ func (m *Memory) read(r *record) Pin {
 	return pin
 }
 
-// shardOf spreads by the value alone: the same value under several attributes or services is rare.
-func (m *Memory) shardOf(key Key) uint64 {
-	return maphash.String(m.seed, key.Value) & uint64(len(m.shards)-1)
+// hash tells keys apart, nearly always, and spreads them over shards.
+func (m *Memory) hash(key Key) uint64 {
+	return maphash.String(m.seed, key.Value) ^ bits.RotateLeft64(maphash.String(m.seed, key.Attribute), 21) ^
+		bits.RotateLeft64(maphash.String(m.seed, key.Service), 42)
+}
+
+func (m *Memory) shard(hash uint64) *shard { return &m.shards[m.shardOf(hash)] }
+
+func (m *Memory) shardOf(hash uint64) uint64 { return hash & uint64(len(m.shards)-1) }
+
+// find returns the entry of a key, or nil. The caller holds its shard's lock.
+func (m *Memory) find(key Key) *entry {
+	hash := m.hash(key)
+	return m.shard(hash).find(key, hash)
 }
 
 // A shardSet names shards by their bits.
@@ -282,7 +302,7 @@ type shardSet uint64
 func (m *Memory) lock(keys []Key) shardSet {
 	var set shardSet
 	for _, key := range keys {
-		set |= 1 << m.shardOf(key)
+		set |= 1 << m.shardOf(m.hash(key))
 	}
 	for rest := uint64(set); rest != 0; rest &= rest - 1 {
 		m.shards[bits.TrailingZeros64(rest)].mu.Lock()

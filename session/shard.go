@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // A record is one session: the pin that its keys share. It is reached through the shards' entries and falls with the
@@ -60,32 +58,49 @@ func (r *record) leads(key Key) bool {
 
 // A shard holds the keys of one share of the hash space.
 type shard struct {
-	mu   sync.Mutex // guards everything below
-	lru  *simplelru.LRU[Key, *entry]
-	ring []*entry // every entry of lru once, in no order, for the sweep and the ledger to walk
-	hand int      // where in ring the sweep goes on
+	mu    sync.Mutex // guards everything below
+	size  int        // keys it may hold
+	first map[uint64]*entry
+	ring  []*entry // every entry once, in no order, for the sweep, the ledger and evictions to walk
+	hand  int      // where in ring those that look at a few go on
+	uses  uint64   // lookups and writes so far
 
 	_ [64]byte // the next shard's lock lies on another cache line
 }
 
-// An entry ties a key to its session.
+// An entry ties a key to its session. It is found by its key's hash: first[hash], then next.
 type entry struct {
 	key    Key
+	hash   uint64
 	record *record
-	slot   int // its place in the ring
+	next   *entry
+	used   uint64 // shard.uses when it was used last
+	slot   int    // its place in the ring
 }
 
 func (s *shard) init(size int) {
-	lru, err := simplelru.NewLRU(size, func(_ Key, e *entry) { s.removed(e) })
-	if err != nil {
-		panic("BUG: " + err.Error())
+	s.size, s.first = size, make(map[uint64]*entry)
+}
+
+// find returns the entry of a key, or nil. The caller holds mu.
+func (s *shard) find(key Key, hash uint64) *entry {
+	e := s.first[hash]
+	for e != nil && !(e.key.Value == key.Value && e.key.Attribute == key.Attribute && e.key.Service == key.Service) {
+		e = e.next
 	}
-	s.lru = lru
+	return e
+}
+
+// use notes that an entry is used now. The caller holds mu.
+func (s *shard) use(e *entry) {
+	s.uses++
+	e.used = s.uses
 }
 
 // put files key under r and reports whether another key fell for it. The caller holds mu.
-func (s *shard) put(key Key, r *record) (evicted bool) {
-	if e, ok := s.lru.Get(key); ok {
+func (s *shard) put(key Key, hash uint64, r *record) (evicted bool) {
+	if e := s.find(key, hash); e != nil {
+		s.use(e)
 		if e.record != r {
 			e.record.leave(e.key)
 			e.record = r
@@ -93,14 +108,45 @@ func (s *shard) put(key Key, r *record) (evicted bool) {
 		}
 		return false
 	}
-	e := &entry{key: key.own(), record: r, slot: len(s.ring)}
+	if evicted = len(s.ring) >= s.size; evicted {
+		s.remove(s.oldest())
+	}
+	e := &entry{key: key.own(), hash: hash, record: r, next: s.first[hash], slot: len(s.ring)}
+	s.first[hash] = e
 	s.ring = append(s.ring, e)
+	s.use(e)
 	r.join(e.key)
-	return s.lru.Add(e.key, e)
+	return evicted
 }
 
-// removed is called by lru for every entry that leaves it, evicted or not.
-func (s *shard) removed(e *entry) {
+// oldestOf is how many entries an eviction looks at. Of so many drawn at random, the least recently used is among the
+// oldest sixteenth of all nearly two times in three; keeping all of them in order would cost every lookup three
+// cache lines more.
+const oldestOf = 16
+
+// oldest returns the least recently used of the next few entries. The ring is not empty; the caller holds mu.
+func (s *shard) oldest() *entry {
+	oldest := s.next()
+	for range min(oldestOf, len(s.ring)) - 1 {
+		if e := s.next(); e.used < oldest.used {
+			oldest = e
+		}
+	}
+	return oldest
+}
+
+// remove takes an entry out. The caller holds mu.
+func (s *shard) remove(e *entry) {
+	if at := s.first[e.hash]; at == e && e.next == nil {
+		delete(s.first, e.hash)
+	} else if at == e {
+		s.first[e.hash] = e.next
+	} else {
+		for at.next != e {
+			at = at.next
+		}
+		at.next = e.next
+	}
 	last := len(s.ring) - 1
 	s.ring[e.slot] = s.ring[last]
 	s.ring[e.slot].slot = e.slot

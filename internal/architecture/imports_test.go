@@ -56,7 +56,7 @@ var law = []layer{
 var soleImporters = map[string][]string{
 	"github.com/valyala/fasthttp":         {"proxy", "bench/naive"},
 	"github.com/danielgtaylor/huma/v2":    {"admin"},
-	"github.com/hashicorp/golang-lru/v2":  {"session", "session/redis"},
+	"github.com/hashicorp/golang-lru/v2":  {"session/redis"},
 	"github.com/gaissmai/bart":            {"proxy"},
 	"github.com/spf13/cobra":              {"cmd/tgctl"},
 	"go.yaml.in/yaml/v3":                  {"internal/strictyaml", "rules", "cmd/tgctl"},
