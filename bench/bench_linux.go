@@ -27,6 +27,7 @@ type bench struct {
 	settled           time.Duration
 	first             bool // it may use the real-time class
 	loop              *load.Loop
+	tls               string // the certificate that contenders show, without its endings; empty: they speak no TLS
 	report            report.Report
 }
 
@@ -169,6 +170,9 @@ func (b *bench) scenario(ctx context.Context, s *scenario) (report.Scenario, err
 		return result, nil
 	}
 	b.loop.SetReply(s.reply)
+	if err := b.setTLS(s.tls); err != nil {
+		return result, err
+	}
 	if slices.Equal(s.loads, []report.Load{report.Idle}) {
 		return result, b.idle(ctx, s, &result)
 	}

@@ -127,6 +127,9 @@ const tellergateSettings = `
 frontends:
   - name: counter
     address: {{.Address}}
+    {{- if .TLS}}
+    tls: {certificate: {{.TLS}}.pem, key: {{.TLS}}.key}
+    {{- end}}
     trust: {identity: [127.0.0.0/8]}
 identity:
   legalEntity: {header: X-Legal-Entity, default: "9001"}
@@ -186,7 +189,7 @@ func (b *bench) startTellergate(c *contender) error {
 		}
 	}
 	if err := c.write("tellergate.yaml", tellergateSettings, map[string]any{
-		"Address": c.target, "Admin": admin, "Log": log, "Redis": redis, "Copies": copies}); err != nil {
+		"Address": c.target, "Admin": admin, "Log": log, "Redis": redis, "Copies": copies, "TLS": b.tls}); err != nil {
 		return err
 	}
 	program := b.tellergate
@@ -290,6 +293,9 @@ global
   maxconn {{.Connections}}
   ulimit-n {{.Files}}
   no strict-limits
+  {{- if .TLS}}
+  ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256
+  {{- end}}
   log ring@access format raw local0 info
 ring access
   format raw
@@ -310,7 +316,7 @@ listen tcp
 {{- else}}
 frontend counter
   mode http
-  bind {{.Address}}
+  bind {{.Address}}{{if .TLS}} ssl crt {{.TLS}}.both{{end}}
   log global
   option httplog
   option forwardfor
@@ -341,7 +347,7 @@ func (b *bench) startHAProxy(c *contender) error {
 		return err
 	}
 	if err := c.write("haproxy.cfg", haproxySettings, map[string]any{
-		"Address": c.target, "Connections": connectionLimit, "Files": openFiles(), "Sink": b.loop.Sink(), "TCP": c.blind,
+		"Address": c.target, "TLS": b.tls, "Connections": connectionLimit, "Files": openFiles(), "Sink": b.loop.Sink(), "TCP": c.blind,
 		"Map": filepath.Join(c.dir, "map"), "One": b.pods('1'),
 		"Versions": map[string][]string{"v1": b.pods('1'), "v2": b.pods('2')},
 	}); err != nil {
@@ -385,7 +391,13 @@ http {
   }
 {{end}}
   server {
-    listen {{.Address}} backlog=4096;
+    listen {{.Address}} backlog=4096{{if .TLS}} ssl{{end}};
+{{- if .TLS}}
+    ssl_certificate {{.TLS}}.pem;
+    ssl_certificate_key {{.TLS}}.key;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
+{{- end}}
     location / {
       proxy_http_version 1.1;
       proxy_set_header Connection "";
@@ -410,7 +422,7 @@ func (b *bench) startNginx(c *contender) error {
 		return err
 	}
 	if err := c.write("nginx.conf", nginxSettings, map[string]any{
-		"Root": os.Getuid() == 0, "Dir": c.dir, "Address": c.target, "Connections": 2 * connectionLimit, "Files": openFiles(), "Log": c.log,
+		"Root": os.Getuid() == 0, "Dir": c.dir, "Address": c.target, "TLS": b.tls, "Connections": 2 * connectionLimit, "Files": openFiles(), "Log": c.log,
 		"Map":      filepath.Join(c.dir, "map"),
 		"Versions": map[string][]string{"v1": b.pods('1'), "v2": b.pods('2')},
 	}); err != nil {
@@ -424,6 +436,6 @@ func (b *bench) startNaive(c *contender) error {
 	if err := os.WriteFile(list, []byte(strings.Join(pilots(), "\n")), 0o600); err != nil {
 		return err
 	}
-	return c.launch(b.proxyCore, b.naive, "-log", c.log, "-list", list,
+	return c.launch(b.proxyCore, b.naive, "-log", c.log, "-list", list, "-tls", b.tls,
 		"-pods", strings.Join(b.pods('1'), ",")+";"+strings.Join(b.pods('2'), ","))
 }

@@ -16,7 +16,8 @@ type scenario struct {
 	reply       int // bytes, header included
 	mix         load.MixOptions
 	connections int
-	idle        int // connections that idle besides; measured is what they occupy
+	idle        int  // connections that idle besides; measured is what they occupy
+	tls         bool // clients speak TLS 1.3
 	loads       []report.Load
 	rounds      int    // times the option's; 0 is 1
 	note        string // what a reader of the table has to know
@@ -69,5 +70,10 @@ var scenarios = []scenario{
 		mix: load.MixOptions{Count: sessions, Roams: true}, connections: 64, loads: twoLoads,
 		note: "Only the first asks Redis, once for each request; the server shares the core of generator and pods. The others answer " +
 			"from their own memory: not the same work."},
-	{name: "tls", title: "TLS", notBuilt: "not built yet: frontends speak no TLS"},
+	{name: "tls", title: "300 B replies over TLS 1.3, keep-alive", contenders: proxies, reply: 300,
+		mix: load.MixOptions{Count: sessions}, connections: 64, tls: true, loads: twoLoads},
+	{name: "tls-16k", title: "16 KiB replies over TLS 1.3", contenders: proxies, reply: 16 << 10,
+		mix: load.MixOptions{Count: sessions}, connections: 64, tls: true, loads: twoLoads},
+	{name: "tls-idle", title: "10,000 idle keep-alive connections over TLS 1.3", contenders: proxies, reply: 300,
+		mix: load.MixOptions{Count: sessions}, connections: 64, idle: 10_000, tls: true, loads: []report.Load{report.Idle}},
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"syscall"
 	"time"
@@ -228,7 +229,10 @@ func (r *run) connect() (*socket, error) {
 	s := &socket{fd: fd, kind: client, request: -1}
 	r.remember(s)
 	r.open++
-	return s, r.l.add(s)
+	if err := r.l.add(s); err != nil {
+		return nil, err
+	}
+	return s, r.l.secure(s)
 }
 
 // remember keeps a socket so that the run's end finds it, in the place of one that is gone where there is one.
@@ -248,7 +252,7 @@ func (r *run) remember(s *socket) {
 func (r *run) ask(s *socket, due time.Duration) error {
 	s.request, s.due = r.Mix.next(), due
 	s.rest, s.head = 0, s.head[:0]
-	if !s.send(r.Mix.Requests[s.request]) {
+	if !s.say(r.Mix.Requests[s.request]) {
 		return r.fail(s, fmt.Errorf("the connection was lost before the request was sent"))
 	}
 	return nil
@@ -260,7 +264,7 @@ func (r *run) ready(s *socket, ended bool) error {
 		return r.fail(s, fmt.Errorf("the connection was lost while the request was sent"))
 	}
 	for {
-		n, errno := read(s.fd, r.l.scratch)
+		n, errno := s.hear(r.l.scratch)
 		switch {
 		case errno == syscall.EAGAIN:
 			return nil
@@ -277,7 +281,7 @@ func (r *run) ready(s *socket, ended bool) error {
 		if err := r.receive(s, r.l.scratch[:n]); err != nil {
 			return err
 		}
-		if n < len(r.l.scratch) && !ended || r.l.sockets[s.fd] != s {
+		if n < len(r.l.scratch) && !ended && s.tls == nil || r.l.sockets[s.fd] != s {
 			return nil
 		}
 	}
@@ -424,11 +428,14 @@ func (l *Loop) Hold(target netip.AddrPort, mix *Mix, n int) (*Hold, error) {
 		}
 		s := &socket{fd: fd, kind: held}
 		h.sockets = append(h.sockets, s)
-		if err := l.add(s); err != nil {
+		if err := errors.Join(l.add(s), l.secure(s)); err != nil {
 			h.Release()
 			return nil, err
 		}
-		if !s.send(mix.Requests[mix.next()]) {
+		if l.tls != nil && len(h.sockets)%500 == 0 {
+			runtime.GC() // what handshakes leave: while runs go nothing collects it
+		}
+		if !s.say(mix.Requests[mix.next()]) {
 			h.Release()
 			return nil, fmt.Errorf("connection %d was refused", len(h.sockets))
 		}

@@ -3,6 +3,7 @@
 package load
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"syscall"
@@ -18,6 +19,7 @@ type Loop struct {
 	scratch []byte // what has just been read
 	begin   time.Time
 
+	tls  *tls.Config // of clients; nil: plain
 	pods []*Pod
 	sink netip.AddrPort
 	run  *run // nil: pods only
@@ -31,7 +33,8 @@ type socket struct {
 	kind kind
 	pod  *Pod // of a listener or a pod's connection; nil: the sink's
 
-	out []byte // what could not be sent yet
+	out []byte    // what could not be sent yet
+	tls *tls.Conn // of a client that speaks TLS
 
 	head []byte // an unfinished header
 	rest int    // bytes of a body still to come; of a held client: received
@@ -284,7 +287,7 @@ func (l *Loop) take(s *socket, b []byte) bool {
 // drain reads and forgets.
 func (l *Loop) drain(s *socket, ended bool) {
 	for {
-		n, errno := read(s.fd, l.scratch)
+		n, errno := s.hear(l.scratch)
 		switch {
 		case errno == syscall.EINTR:
 			continue
@@ -295,7 +298,7 @@ func (l *Loop) drain(s *socket, ended bool) {
 			return
 		}
 		s.rest += n
-		if n < len(l.scratch) && !ended {
+		if n < len(l.scratch) && !ended && s.tls == nil {
 			return
 		}
 	}

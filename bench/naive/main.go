@@ -24,13 +24,14 @@ func main() {
 	logFile := flag.String("log", "", "access log")
 	list := flag.String("list", "", "file of the tellers that are sent to version 2, one a line")
 	pods := flag.String("pods", "", "addresses of the pods of version 1, a semicolon, those of version 2")
+	files := flag.String("tls", "", "certificate, without the endings of its files, .pem and .key; empty: no TLS")
 	flag.Parse()
-	if err := run(*logFile, *list, *pods); err != nil {
+	if err := run(*logFile, *list, *pods, *files); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(logFile, list, pods string) error {
+func run(logFile, list, pods, files string) error {
 	text, err := os.ReadFile(list)
 	if err != nil {
 		return err
@@ -58,6 +59,9 @@ func run(logFile, list, pods string) error {
 	fmt.Println(listener.Addr())
 	server := &fasthttp.Server{Handler: f.handle, NoDefaultServerHeader: true, NoDefaultDate: true, MaxRequestBodySize: 1 << 30,
 		ReadTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second}
+	if files != "" {
+		return server.ServeTLS(listener, files+".pem", files+".key")
+	}
 	return server.Serve(listener)
 }
 
@@ -82,6 +86,9 @@ func (f *forwarder) handle(ctx *fasthttp.RequestCtx) {
 	pods := f.versions[version]
 	pod := pods[maphash.Bytes(f.seed, session)%uint64(len(pods))]
 	h.Set("X-Forwarded-For", ctx.RemoteIP().String())
+	if ctx.IsTLS() {
+		ctx.Request.URI().SetScheme("http") // pods speak no TLS
+	}
 	closing := h.ConnectionClose()
 	h.ResetConnectionClose()
 	if err := pod.Do(&ctx.Request, &ctx.Response); err != nil {
