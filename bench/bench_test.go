@@ -37,6 +37,9 @@ func TestContendersAnswerRight(t *testing.T) {
 		{name: "swap", contenders: []string{withSwaps}, loads: twoLoads},
 		{name: "pin-redis", contenders: []string{withRedis}, loads: twoLoads},
 		{name: "idle", contenders: []string{tellergate, naive}, loads: []report.Load{report.Idle}},
+		{name: "tls", contenders: []string{tellergate, naive}, loads: twoLoads},
+		{name: "tls-16k", contenders: []string{tellergate, naive}, loads: twoLoads},
+		{name: "tls-idle", contenders: []string{tellergate, naive}, loads: []report.Load{report.Idle}},
 	} {
 		s := *scenarioNamed(o.name)
 		s.contenders, s.loads = o.contenders, o.loads
