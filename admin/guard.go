@@ -30,7 +30,7 @@ func (s *Server) Handler() http.Handler {
 			refuse(w, r, e)
 			return
 		}
-		if s.Pause != nil && r.Body != nil {
+		if s.Pause != nil && r.Body != nil && strings.HasPrefix(r.URL.Path, api.ListsPath+"/") {
 			r.Body = pausingBody{r.Body, s.Pause}
 		}
 		s.route(w, r)
