@@ -2,7 +2,6 @@ package admin
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -12,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"tellergate/admin/api"
-	"tellergate/rules"
 )
 
 // Handler returns everything the listener serves, guards included.
@@ -30,23 +28,8 @@ func (s *Server) Handler() http.Handler {
 			refuse(w, r, e)
 			return
 		}
-		if s.Pause != nil && r.Body != nil && strings.HasPrefix(r.URL.Path, api.ListsPath+"/") {
-			r.Body = pausingBody{r.Body, s.Pause}
-		}
 		s.route(w, r)
 	})
-}
-
-// A pausingBody pauses after every read: a client of the same machine sends as fast as it is read.
-type pausingBody struct {
-	io.ReadCloser
-	pause rules.Pause
-}
-
-// Read implements io.Reader.
-func (b pausingBody) Read(p []byte) (int, error) {
-	defer b.pause()
-	return b.ReadCloser.Read(p)
 }
 
 // recovered answers 500 where serving panicked. Deferred.

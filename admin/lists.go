@@ -32,10 +32,10 @@ func (s *Server) registerLists() {
 		OperationID: "getList", Method: http.MethodGet, Path: path, Tags: []string{"lists"},
 		Summary: "The values of a list, in ascending order", Errors: []int{http.StatusNotFound},
 	}, forms), s.getList)
-	register(s, s.conditional(takes(huma.Operation{
+	register(s, s.readsAhead(s.conditional(takes(huma.Operation{
 		OperationID: "putList", Method: http.MethodPut, Path: path, Tags: []string{"lists"},
 		Summary: "Create or replace a list",
-	}, api.MaxListBytes, forms)), s.putList)
+	}, api.MaxListBytes, forms))), s.putList)
 	register(s, s.conditional(takes(huma.Operation{
 		OperationID: "editList", Method: http.MethodPatch, Path: path, Tags: []string{"lists"},
 		Summary: "Add values to a list and remove others, as one revision",
@@ -145,6 +145,9 @@ func (s *Server) putList(ctx context.Context, in *putListInput) (*changed, error
 // readList reads the list that was sent and checks it against the declared attributes.
 func (s *Server) readList(ctx context.Context, in *putListInput) (list *rules.List, duplicates int, err error) {
 	detail := fmt.Sprintf("the list %q cannot be read", in.Name)
+	if ahead := requestOf(ctx).body; ahead != nil {
+		in.RawBody = ahead
+	}
 	if requestOf(ctx).contentType == api.CSV {
 		i := s.Schema.Index(in.Attribute)
 		if i < 0 {
