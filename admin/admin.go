@@ -40,6 +40,8 @@ type Revisions interface {
 // States gives a revision its meaning; a content.Reader does.
 type States interface {
 	Read(ctx context.Context, revision store.Revision) (*content.State, error)
+	// OfferList tells what a content means that is about to be stored.
+	OfferList(content []byte, list *rules.List)
 }
 
 // Live is what this replica runs; a live.Loop knows.

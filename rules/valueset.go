@@ -136,7 +136,11 @@ func (b *setBuilder) finish() (set valueSet, duplicates int) {
 	if !b.ordered {
 		duplicates = b.sort()
 	}
-	set = valueSet{n: len(b.starts), text: string(b.text), slots: newSlotTable(len(b.starts))}
+	text := view(b.text) // which the builder does not touch any more
+	if cap(b.text)-len(b.text) > len(b.text)/4 {
+		text = string(b.text)
+	}
+	set = valueSet{n: len(b.starts), text: text, slots: newSlotTable(len(b.starts))}
 	for i, start := range b.starts {
 		value, _ := b.at(start)
 		set.slots.add(xxhash.Sum64(value), start+1)

@@ -118,6 +118,24 @@ func TestReadTheEmptyState(t *testing.T) {
 	require.NotNil(t, state.Document)
 }
 
+func TestWhatIsOfferedIsNotReadAgain(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	reader := NewReader(m, nil)
+	list := tellers("9001/0001")
+	text := EncodeList(list, nil)
+	reader.OfferList(text, list)
+	state, err := reader.Read(t.Context(), m.revision(1, map[string]string{"lists/pilot": string(text)}))
+	require.NoError(t, err)
+	require.Same(t, list, state.Lists["pilot"])
+	require.Zero(t, m.taken())
+	other := string(EncodeList(tellers("9001/0002"), nil))
+	state, err = reader.Read(t.Context(), m.revision(2, map[string]string{"lists/pilot": other}))
+	require.NoError(t, err)
+	require.True(t, state.Lists["pilot"].Contains("9001/0002"))
+	require.Equal(t, 1, m.taken())
+}
+
 func TestReadSharesWhatTheLastTwoRevisionsHeld(t *testing.T) {
 	t.Parallel()
 	m := newMemory()

@@ -26,8 +26,15 @@ type Reader struct {
 	from  Contents
 	pause rules.Pause
 
-	mu     sync.Mutex
-	recent [2]reading // the revisions read last, the latest first; guarded by mu
+	mu      sync.Mutex
+	recent  [2]reading  // the revisions read last, the latest first; guarded by mu
+	offered [4]offering // what is about to be stored, the latest first; guarded by mu
+}
+
+// An offering is what a content means.
+type offering struct {
+	key  key
+	held *rules.List
 }
 
 // A reading is what one revision's parts held.
@@ -85,6 +92,16 @@ func (r *Reader) Read(ctx context.Context, revision store.Revision) (*State, err
 	return state, nil
 }
 
+// OfferList tells what a content means that is about to be stored, so that the replica that stores it does not read it
+// again. The content must be what EncodeList makes of the list.
+func (r *Reader) OfferList(content []byte, list *rules.List) {
+	k := key{List, store.DigestPausing(content, r.pause)}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	copy(r.offered[1:], r.offered[:])
+	r.offered[0] = offering{k, list}
+}
+
 // remembered returns what a recent revision held as k.
 func (r *Reader) remembered(k key) (held any, ok bool) {
 	r.mu.Lock()
@@ -92,6 +109,11 @@ func (r *Reader) remembered(k key) (held any, ok bool) {
 	for _, reading := range r.recent {
 		if held, ok = reading.parts[k]; ok {
 			return held, true
+		}
+	}
+	for _, o := range r.offered {
+		if o.held != nil && o.key == k {
+			return o.held, true
 		}
 	}
 	return nil, false
@@ -106,6 +128,7 @@ func (r *Reader) remember(now reading) {
 		r.recent[0] = now
 	default:
 		r.recent = [2]reading{now, r.recent[0]}
+		r.offered = [4]offering{} // what was to come has come, or never will
 	}
 }
 
