@@ -118,7 +118,7 @@ func (s *Store) continued(keys []session.Key, pin session.Pin, now time.Time) *c
 // follows this one can come to them. The message may be empty.
 func (s *Store) putNow(c *copied, v *value, message string, wait *session.Wait) bool {
 	var replies []*goredis.StatusCmd
-	return s.line.do(wait, func(p goredis.Pipeliner) {
+	ok, _ := s.line.do(wait, func(p goredis.Pipeliner) {
 		text, life := s.codec.encode(v, s.ahead()), s.life(v, s.now())
 		for _, k := range v.keys {
 			replies = append(replies, p.Set(context.Background(), s.codec.name(k), text, life))
@@ -141,6 +141,7 @@ func (s *Store) putNow(c *copied, v *value, message string, wait *session.Wait) 
 		}
 		return nil
 	})
+	return ok
 }
 
 // End ends the sessions under keys, under all their keys, and returns how many of them were known here. It does not

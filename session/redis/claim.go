@@ -58,12 +58,16 @@ type claim struct {
 	again   bool    // Redis holds something under the first key that does not bind: it must give way
 	// displaced says that a later key held something that gives way, and is still to be written.
 	displaced bool
+
+	// Guarded by s.installing: the request has gone on without an answer; it has to write what it did; it is counted among
+	// what is pending.
+	left, owed, counted bool
 }
 
 func (c *claim) run(wait *session.Wait) session.Pin {
-	ok := true
+	ok, pending := true, false
 	for ok && c.won == nil {
-		ok = c.s.line.do(wait, c.ask, c.answered)
+		ok, pending = c.s.line.do(wait, c.ask, c.answered)
 	}
 	if ok {
 		c.won.touch(c.now)
@@ -73,6 +77,7 @@ func (c *claim) run(wait *session.Wait) session.Pin {
 	s := c.s
 	s.installing.Lock()
 	defer s.installing.Unlock()
+	c.left = true
 	if held := s.local.get(c.keys[0]); held != nil && held.live(c.now) {
 		if v := held.state.Load(); c.subject == "" || v.pin.Subject == c.subject {
 			return held.current()
@@ -81,10 +86,36 @@ func (c *claim) run(wait *session.Wait) session.Pin {
 	mine := s.file(c.mine.keys, c.mine, c.now)
 	mine.read.Store(0)
 	mine.changed.Store(c.now.UnixNano())
-	mine.unwritten.Store(true)
 	mine.alone.Store(true)
-	s.write(mine)
+	if !pending || c.owed {
+		mine.unwritten.Store(true)
+		s.write(mine)
+	} else { // what has been asked writes it, too
+		c.counted = true
+		s.pending.Add(1)
+	}
 	return mine.current()
+}
+
+// arrived is for an answer that a request did not wait for. The caller holds installing.
+func (c *claim) arrived() {
+	if c.counted {
+		c.counted = false
+		c.s.pending.Add(-1)
+	}
+}
+
+// unsettled is for an answer that leaves the session unwritten: the request goes on, or has, and then it is written here.
+func (c *claim) unsettled() {
+	c.s.installing.Lock()
+	defer c.s.installing.Unlock()
+	defer c.arrived()
+	if !c.left {
+		c.owed = true
+	} else if late := c.s.local.get(c.keys[0]); late != nil && late.state.Load().session == c.mine.session {
+		late.unwritten.Store(true)
+		c.s.write(late)
+	}
 }
 
 // contended is what the next round asks for.
@@ -136,9 +167,11 @@ func (c *claim) answered() error {
 		text, err := r.Text()
 		if olderThanSetGet(err) {
 			s.setGet.Store(false)
+			c.unsettled()
 			return nil
 		}
 		if replied(err) != nil {
+			c.unsettled()
 			return err
 		}
 		if text == displaced {
@@ -157,10 +190,12 @@ func (c *claim) answered() error {
 	winner := c.winner(found, there)
 	if there && winner == nil && !c.again {
 		c.again = true
+		c.unsettled()
 		return nil
 	}
 	s.installing.Lock()
 	defer s.installing.Unlock()
+	defer c.arrived()
 	if late := s.local.get(c.keys[0]); winner == nil && late != nil && late.alone.Load() &&
 		holds(late.state.Load(), c.subject, c.now) && late.state.Load().session != c.mine.session {
 		winner = late.state.Load() // another request of this replica went on without Redis
@@ -177,7 +212,8 @@ func (c *claim) answered() error {
 		}
 		return nil
 	}
-	if late := s.local.get(c.keys[0]); late != nil && late.alone.Load() && late.state.Load().session == c.mine.session {
+	if late := s.local.get(c.keys[0]); late != nil && late.alone.Load() && late.state.Load().session == c.mine.session &&
+		winner.session != c.mine.session {
 		s.gaveWay(late) // this request went on without Redis, and its session is pinned elsewhere
 		late.unwritten.Store(false)
 	}

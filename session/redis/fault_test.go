@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -93,7 +94,7 @@ func TestReconciliation(t *testing.T) {
 	server.Start()
 	require.Eventually(t, func() bool {
 		return a.Stats().Adopted+b.Stats().Adopted == n && a.pending.Load() == 0 && b.pending.Load() == 0
-	}, testBudget, 5*time.Millisecond, "each session has one loser; adopted: %d and %d", a.Stats().Adopted, b.Stats().Adopted)
+	}, testBudget, 5*time.Millisecond, "each session has one loser: %v", lazily(func() any { return []Stats{a.Stats(), b.Stats()} }))
 	for i := range n {
 		k := key(fmt.Sprint(i))
 		version := lookup(a, k)
@@ -178,6 +179,60 @@ func TestCopiesAreRefreshed(t *testing.T) {
 	}
 }
 
+// An answer that comes after its request has gone on is worth as much: nothing is asked twice, and what has happened to the
+// session meanwhile stays.
+func TestAnswersThatComeLate(t *testing.T) {
+	const n = 50
+	server := redistest.Single(t)
+	a, b := pair(t, server, Options{Timeout: testBudget, Failures: 1000})
+	server.Ask("CONFIG RESETSTAT")
+	server.Stop()
+	defer server.Continue()
+	pod := netip.MustParseAddrPort("10.2.0.7:8080")
+	for i := range n {
+		k := []session.Key{key(fmt.Sprint(i)), teller(fmt.Sprint(i))}
+		pin := a.Claim(k, pinnedFor("v1", fmt.Sprint(i)), nil)
+		require.Equal(t, "v1", pin.Version)
+		next := pin
+		next.Endpoint = pod
+		require.True(t, a.Swap(k, pin, next, nil))
+	}
+	require.EqualValues(t, n, a.Stats().Late)
+	require.Equal(t, n, a.Stats().Pending, "nobody may think that all is written")
+	server.Continue()
+	require.Eventually(t, func() bool { return a.Stats().Pending == 0 }, testBudget, time.Millisecond)
+	knows(t, b, 2*n)
+	require.NotContains(t, server.Ask("INFO commandstats"), "cmdstat_eval")
+	require.Zero(t, a.Stats().Adopted)
+	for i := range n {
+		require.Contains(t, server.Ask("GET "+a.codec.name(teller(fmt.Sprint(i)))), `"version":"v1"`)
+		c := a.local.get(key(fmt.Sprint(i)))
+		require.Equal(t, pod, c.current().Endpoint)
+		require.False(t, c.alone.Load() || c.unwritten.Load())
+	}
+}
+
+// What an answer that never comes has left unwritten is written when Redis is back.
+func TestAnswersThatNeverCome(t *testing.T) {
+	const n = 50
+	server := redistest.Single(t)
+	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Timeout: 200 * time.Millisecond, Probe: 20 * time.Millisecond})
+	require.Eventually(t, s.setGet.Load, testBudget, time.Millisecond)
+	server.Stop()
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { s.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v1"), nil) })
+	}
+	all.Wait()
+	server.Kill()
+	server.Start()
+	for i := range n {
+		require.Eventually(t, func() bool { return server.Ask("EXISTS "+s.codec.name(key(fmt.Sprint(i)))) == ":1\r\n" }, testBudget,
+			time.Millisecond)
+	}
+	require.Eventually(t, func() bool { return s.Stats().Pending == 0 }, testBudget, time.Millisecond)
+}
+
 // Operators learn that Redis is away also where no request asks it.
 func TestAwayWithoutRequests(t *testing.T) {
 	warned := make(chan string, 100)
@@ -215,3 +270,8 @@ func TestARequestWaitsForOneBudget(t *testing.T) {
 	s.Claim([]session.Key{key("apart")}, pinned("v1"), nil)
 	require.GreaterOrEqual(t, time.Since(began)-took, budget/20*19)
 }
+
+// lazily is printed as what it returns then.
+type lazily func() any
+
+func (f lazily) String() string { return fmt.Sprintf("%+v", f()) }

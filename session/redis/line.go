@@ -49,12 +49,12 @@ func newLine(client goredis.UniversalClient, timeout, budget time.Duration, stat
 // early is how much sooner than asked for a wait ends: timers ring late, never early.
 const early = time.Millisecond
 
-// do asks, waits no longer than what wait has left of the budget, and reports whether Redis answered in time. A nil wait
-// has not waited.
-func (l *line) do(wait *session.Wait, write func(goredis.Pipeliner), answered func() error) bool {
+// do asks, waits no longer than what wait has left of the budget, and reports whether Redis answered in time. pending says
+// that it has not, and that answered is still to be called. A nil wait has not waited.
+func (l *line) do(wait *session.Wait, write func(goredis.Pipeliner), answered func() error) (ok, pending bool) {
 	if l.breaker.open() {
 		l.stats.skipped.Add(1)
-		return false
+		return false, false
 	}
 	patience, began := l.budget-min(early, l.budget/20), time.Now()
 	if wait != nil {
@@ -67,22 +67,22 @@ func (l *line) do(wait *session.Wait, write func(goredis.Pipeliner), answered fu
 	default:
 		l.stats.late.Add(1)
 		l.breaker.failed(time.Now())
-		return false
+		return false, false
 	}
 	over := time.NewTimer(patience)
 	defer over.Stop()
 	select {
 	case <-a.done:
-		return a.ok
+		return a.ok, false
 	case <-over.C:
 		select {
 		case <-a.done: // both came while this goroutine waited for a core
-			return a.ok
+			return a.ok, false
 		default:
 		}
 		l.stats.late.Add(1)
 		l.breaker.failed(time.Now())
-		return false
+		return false, true
 	}
 }
 

@@ -156,7 +156,7 @@ func (s *Store) read(keys []session.Key, now time.Time, wait *session.Wait) bool
 		}
 		questions = append(questions, question{key: k, was: c})
 	}
-	return s.line.do(wait, func(p goredis.Pipeliner) {
+	ok, _ := s.line.do(wait, func(p goredis.Pipeliner) {
 		for i := range questions {
 			questions[i].text = p.Get(context.Background(), s.codec.name(questions[i].key))
 		}
@@ -170,6 +170,7 @@ func (s *Store) read(keys []session.Key, now time.Time, wait *session.Wait) bool
 		}
 		return nil
 	})
+	return ok
 }
 
 // decode reads a value; nil where there is none that can be read.
@@ -267,7 +268,8 @@ func (s *Store) file(keys []session.Key, v *value, now time.Time) *copied {
 		c = new(copied)
 		c.state.Store(v)
 		c.seen.Store(v.pin.Renewed.UnixNano())
-	} else if held := c.state.Load(); v.generation >= held.generation && !held.ended {
+	} else if held := c.state.Load(); !held.ended &&
+		(v.generation > held.generation || v.generation == held.generation && !c.unwritten.Load() && !c.pod.Load()) {
 		c.state.Store(v)
 	}
 	c.read.Store(now.UnixNano())

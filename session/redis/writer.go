@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,7 +112,7 @@ func (s *Store) flushLast() {
 	defer cancel()
 	now := s.now()
 	s.local.each(func(_ session.Key, c *copied) {
-		if (c.unwritten.Load() || c.pod.Load()) && c.live(now) {
+		if (c.unwritten.Load() || c.pod.Load() || c.alone.Load()) && c.live(now) {
 			s.write(c)
 		}
 	})
@@ -197,6 +198,7 @@ func (s *Store) prepare(ctx context.Context, pipe goredis.Pipeliner, c *copied, 
 
 // written files what Redis said of a copy.
 func (s *Store) written(w *writing, now time.Time) {
+	leads := true // the first key is this session's
 	for i, r := range w.replies {
 		text, err := r.Text()
 		if replied(err) != nil && !errors.Is(err, goredis.Nil) && !w.was.ended {
@@ -218,7 +220,14 @@ func (s *Store) written(w *writing, now time.Time) {
 			continue
 		}
 		k := w.v.keys[i]
-		if v := s.decode(text); v != nil && (v.session == w.v.session || holds(v, w.v.pin.Subject, now)) {
+		v := s.decode(text)
+		if i == 0 {
+			leads = v != nil && v.session == w.v.session
+		}
+		if v != nil && i > 0 && leads && v.session != w.v.session && slices.Contains(v.keys, w.v.keys[0]) {
+			s.force(w.c) // it has lost the first key to this session, and with it the others
+			s.publish(s.message("set", w.v))
+		} else if v != nil && (v.session == w.v.session || holds(v, w.v.pin.Subject, now)) {
 			s.confirm(k, w.c, v, now)
 		} else if s.local.get(k) == w.c {
 			s.force(w.c) // what is there binds nobody
@@ -227,7 +236,7 @@ func (s *Store) written(w *writing, now time.Time) {
 	s.line.breaker.succeeded()
 	w.c.read.Store(now.UnixNano())
 	w.c.alone.Store(false)
-	if w.news {
+	if w.news && s.local.get(w.was.keys[0]) == w.c { // else it has just given way
 		s.announce(w.c)
 	}
 	if !w.was.ended {
