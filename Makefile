@@ -121,12 +121,16 @@ smoke: build ## start what `make run` starts, walk the tour, stop
 	$(BIN)/quickstart --bin $(BIN) --frontend 127.0.0.1:0 --admin 127.0.0.1:0 --walk
 
 .PHONY: bench
-bench: bench-deps ## measure side by side with HAProxy and nginx, an hour on a quiet machine (ARGS='-scenarios small')
+bench: bench-deps ## measure side by side with HAProxy and nginx, 25 minutes on a quiet machine (ARGS='-scenarios small')
 	$(GO) run ./bench -commit $(VERSION) $(ARGS)
 
 .PHONY: bench-quick
 bench-quick: bench-deps ## a minute of the same, compared with the committed result
 	$(GO) run ./bench -commit $(VERSION) -quick $(ARGS)
+
+.PHONY: bench-readme
+bench-readme: ## put the table of the result in bench/results into the READMEs
+	$(GO) run ./bench -readme
 
 .PHONY: bench-http
 bench-http: build bench-deps ## what bodies of 1 GiB, stalled uploads, slow headers and stale connections cost, beside HAProxy
@@ -134,7 +138,7 @@ bench-http: build bench-deps ## what bodies of 1 GiB, stalled uploads, slow head
 
 .PHONY: bench-deps
 bench-deps:
-	@$(MAKE) --no-print-directory deps DEBIAN_PACKAGES='haproxy nginx'
+	@$(MAKE) --no-print-directory deps DEBIAN_PACKAGES='haproxy nginx redis-server'
 
 .PHONY: bench-code
 bench-code: ## run the benchmarks beside the code

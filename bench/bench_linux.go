@@ -84,12 +84,12 @@ func measure(ctx context.Context, o options) (err error) {
 func (b *bench) chosen() []scenario {
 	if b.quick {
 		s := scenarios[0]
-		s.contenders, s.loads = proxies, twoLoads
+		s.contenders, s.loads, s.rounds = proxies, twoLoads, 1
 		return []scenario{s}
 	}
 	if b.variant != "" {
 		s := scenarios[0]
-		s.contenders, s.loads = []string{tellergate, variant}, twoLoads
+		s.contenders, s.loads, s.rounds = []string{tellergate, variant}, twoLoads, 1
 		return []scenario{s}
 	}
 	if b.scenarios == "" {
@@ -353,13 +353,18 @@ func (b *bench) idleRound(ctx context.Context, s *scenario, round int) ([]report
 		if err := c.count(); err != nil {
 			return nil, err
 		}
-		// What a proxy needs once and for all, it has after this.
-		warm, err := b.loop.Do(load.Run{Target: c.target, Mix: mixes[c], Connections: s.connections, Window: b.window})
-		if err != nil {
-			return nil, err
+		// What a proxy needs once and for all, its sessions included, it has after this.
+		samples[i] = report.Sample{Contender: c.name, Round: round, Attempt: 1, Load: report.Idle}
+		for answered := 0; answered <= len(mixes[c].Requests); {
+			warm, err := b.loop.Do(load.Run{Target: c.target, Mix: mixes[c], Connections: s.connections, Window: b.window})
+			if err != nil {
+				return nil, err
+			}
+			if warm.Failed > 0 {
+				return nil, fmt.Errorf("%s: %d requests failed: %w", c.name, warm.Failed, warm.Why)
+			}
+			answered += warm.Answered
 		}
-		samples[i] = report.Sample{Contender: c.name, Round: round, Attempt: 1, Load: report.Idle, Failed: warm.Failed,
-			PerSecond: float64(warm.Answered) / warm.Window.Seconds()}
 	}
 	if err := b.loop.Serve(b.settled); err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"tellergate/bench/load"
+	"tellergate/bench/report"
 )
 
 func main() {
@@ -46,6 +47,7 @@ type options struct {
 	profile   string
 	trace     string
 	only      string
+	readme    bool
 	variant   string
 	proxyCore int
 	loadCore  int
@@ -58,8 +60,8 @@ func command(args []string) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.BoolVar(&o.quick, "quick", false, "one minute: the first scenario, compared with the last full result; nothing is written")
-	flags.IntVar(&o.rounds, "rounds", 5, "how often each run is repeated")
-	flags.DurationVar(&o.window, "window", 3*time.Second, "how long a run is measured")
+	flags.IntVar(&o.rounds, "rounds", 3, "how often each run is repeated; twice as often in the first scenario")
+	flags.DurationVar(&o.window, "window", 2*time.Second, "how long a run is measured")
 	flags.DurationVar(&o.warm, "warm", 500*time.Millisecond, "how long a run goes before it is measured")
 	flags.StringVar(&o.scenarios, "scenarios", "", "names of the scenarios, separated by commas; empty: all")
 	flags.StringVar(&o.results, "results", resultsDir, "directory for result.json, result.md, result.svg; empty: write nothing")
@@ -68,6 +70,7 @@ func command(args []string) error {
 	flags.StringVar(&o.profile, "profile", "", "write a CPU profile of tellergate under the first scenario to this file, and do nothing else")
 	flags.StringVar(&o.trace, "trace", "", "write an execution trace of tellergate at half its capacity to this file, and do nothing else")
 	flags.StringVar(&o.only, "contenders", "", "names of the contenders, separated by commas, for development; empty: those of the scenario")
+	flags.BoolVar(&o.readme, "readme", false, "put the table of the last full result into the READMEs, and measure nothing")
 	flags.StringVar(&o.variant, "variant", "", "compare the tree's tellergate with this other build of it under the first scenario")
 	flags.IntVar(&o.proxyCore, "proxy-core", 1, "the core of the proxy under test")
 	flags.IntVar(&o.loadCore, "load-core", 0, "the core of generator and pods")
@@ -75,6 +78,9 @@ func command(args []string) error {
 		return nil
 	} else if err != nil {
 		return err
+	}
+	if o.readme {
+		return report.UpdateDocuments(o.results)
 	}
 	if o.proxyCore == o.loadCore || runtime.NumCPU() < 2 {
 		return errors.New("the proxy needs a core of its own: give -proxy-core and -load-core two different ones")

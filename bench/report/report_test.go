@@ -160,3 +160,40 @@ func TestWriteReadCompare(t *testing.T) {
 	_, err = Read(t.TempDir())
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
+
+func TestSummary(t *testing.T) {
+	t.Parallel()
+	r := example()
+	got := r.Summary("en", "bench/results")
+	require.Contains(t, got, "| CPU per request, 300 B replies, at 50 % load | HAProxy | 1.20 (1.20 … 1.20) | ≤ 1.10, **missed** | ≤ 1.00, missed |")
+	require.Contains(t, got, "| p99 at 50 % load | HAProxy | 1.20 (1.20 … 1.20) | ≤ 1.50, met | ≤ 1.00, missed |")
+	require.Contains(t, got, "| requests/s at saturation, one core | nginx | not measurable on this machine | ≥ 0.85 | ≥ 1.00 |")
+	require.Contains(t, r.Summary("zh", "bench/results"), "| 50 % 负载下的 p99 | HAProxy | 1.20 (1.20 … 1.20) | ≤ 1.50, 达到 | ≤ 1.00, 未达到 |")
+	for _, g := range Goals {
+		metric(t, g.Metric)
+		for language, w := range languages {
+			require.NotEmpty(t, w.titles[g.Scenario+" "+g.Metric], "%s in %s", g, language)
+		}
+	}
+	_, err := r.Insert([]byte("no place"), "en", "bench/results")
+	require.ErrorContains(t, err, "there is no place for the summary")
+}
+
+// TestDocumentsSayWhatWasMeasured holds the tables in the documents to the committed result.
+func TestDocumentsSayWhatWasMeasured(t *testing.T) {
+	t.Parallel()
+	const root = "../.."
+	r, err := Read(filepath.Join(root, "bench/results"))
+	for name, language := range Documents {
+		text, readErr := os.ReadFile(filepath.Join(root, name))
+		require.NoError(t, readErr)
+		if errors.Is(err, os.ErrNotExist) {
+			require.Contains(t, string(text), begins+"`make bench`\n"+ends, "%s shows figures, and there is no committed result", name)
+			continue
+		}
+		require.NoError(t, err)
+		want, err := r.Insert(text, language, "bench/results")
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(text), "%s is not made of the committed result: make bench-readme", name)
+	}
+}
