@@ -28,6 +28,26 @@ func FuzzAppendText(f *testing.F) {
 	})
 }
 
+// Every byte, at every place of the words in which text is looked at.
+func TestAppendTextAtEveryPlace(t *testing.T) {
+	t.Parallel()
+	for c := range 256 {
+		for at := range 17 {
+			s := strings.Repeat("x", at) + string([]byte{byte(c)}) + strings.Repeat("y", 17-at)
+			var got string
+			require.NoError(t, json.Unmarshal(append(appendText([]byte{'"'}, s), '"'), &got), "%q", s)
+			require.Equal(t, strings.ToValidUTF8(s, "\ufffd"), got)
+		}
+	}
+}
+
+func BenchmarkAppendText(b *testing.B) {
+	var line []byte
+	for b.Loop() {
+		line = appendText(appendText(appendText(line[:0], "/teller/balance"), "9001/000123"), "0123456789abcdef0123456789abcdef")
+	}
+}
+
 func TestAppendMasked(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]string{
