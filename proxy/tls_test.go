@@ -171,7 +171,8 @@ func TestHandshakeTimeout(t *testing.T) {
 			s.Frontends[0].Limits.HeaderTimeout = 300 * time.Millisecond
 			s.Frontends[0].Limits.Connections = 1
 			g := start(t, s, oneVersion(dead(t)))
-			c, began := g.dialTCP(), time.Now()
+			began := time.Now()
+			c := g.dialTCP()
 			_, err := io.WriteString(c, sent)
 			require.NoError(t, err)
 			require.Eventually(t, func() bool { return g.metric("tellergate_frontend_connections", "counter") == 1 }, patience, time.Millisecond)
