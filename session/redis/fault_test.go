@@ -212,6 +212,32 @@ func TestAnswersThatComeLate(t *testing.T) {
 	}
 }
 
+// A Redis that was late for a while, and is the same, is not written everything that replicas know.
+func TestLatenessIsNoLoss(t *testing.T) {
+	const n = 300
+	server := redistest.Single(t)
+	var ahead atomic.Int64
+	s := run(t, Options{Mode: Single, Addresses: []string{server.Address}, Timeout: testBudget, Probe: 20 * time.Millisecond,
+		Now:        func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
+		ServerTime: func(context.Context) (time.Time, error) { return time.Now().Add(time.Duration(ahead.Load())), nil }})
+	require.Eventually(t, s.setGet.Load, testBudget, time.Millisecond)
+	for i := range n {
+		s.Claim([]session.Key{key(fmt.Sprint(i))}, pinned("v1"), nil)
+	}
+	require.Eventually(t, func() bool { return s.Stats().Pending == 0 && s.Stats().Degraded.IsZero() }, testBudget, time.Millisecond)
+	ahead.Store(int64(time.Minute))
+	again := s.Stats().Reasserted
+	server.Stop()
+	defer server.Continue()
+	for i := 0; s.Stats().Degraded.IsZero(); i++ {
+		require.Less(t, i, 1000)
+		s.Claim([]session.Key{key(fmt.Sprint("late", i))}, pinned("v1"), nil)
+	}
+	server.Continue()
+	require.Eventually(t, func() bool { return s.Stats().Degraded.IsZero() && s.Stats().Pending == 0 }, testBudget, time.Millisecond)
+	require.Less(t, s.Stats().Reasserted-again, uint64(n/3), "only what is of that time")
+}
+
 // What an answer that never comes has left unwritten is written when Redis is back.
 func TestAnswersThatNeverCome(t *testing.T) {
 	const n = 50

@@ -21,7 +21,7 @@ func (s *Store) keep(ctx context.Context) {
 	probe := time.NewTicker(s.o.Probe)
 	defer probe.Stop()
 	s.compareClocks(ctx)
-	s.learnVersion(ctx)
+	server := s.learnServer(ctx)
 	told := false
 	for {
 		select {
@@ -46,23 +46,31 @@ func (s *Store) keep(ctx context.Context) {
 				continue
 			}
 			s.compareClocks(ctx)
-			s.learnVersion(ctx)
+			missing := time.Time{} // everything may be
+			switch now := s.learnServer(ctx); {
+			case now == "":
+			case now == server && s.o.Mode != Cluster: // it was late, and has lost nothing
+				missing = s.now().Add(-time.Since(time.Unix(0, since)) - recent)
+			default:
+				server = now
+			}
 			s.staleUntil.Store(s.now().UnixNano())
 			s.line.breaker.close()
-			s.reassert(ctx, time.Time{})
+			s.reassert(ctx, missing)
 			told = false
 			s.o.Warn("Redis answers again; it was away since " + time.Unix(0, since).UTC().Format(time.RFC3339))
 		}
 	}
 }
 
-// learnVersion finds out whether a new session can be claimed without a script.
-func (s *Store) learnVersion(ctx context.Context) {
+// learnServer finds out whether a new session can be claimed without a script, and returns what the server calls its run;
+// it is another one after a start or a fail-over. Empty: it does not say.
+func (s *Store) learnServer(ctx context.Context) (run string) {
 	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
 	defer cancel()
 	info, err := s.client.Info(ctx, "server").Result()
 	if err != nil {
-		return // the script does it
+		return "" // the script does it
 	}
 	for line := range strings.Lines(info) {
 		if version, ok := strings.CutPrefix(strings.TrimSpace(line), "redis_version:"); ok {
@@ -70,7 +78,11 @@ func (s *Store) learnVersion(ctx context.Context) {
 			n, _ := strconv.Atoi(major)
 			s.setGet.Store(n >= 7)
 		}
+		if id, ok := strings.CutPrefix(strings.TrimSpace(line), "run_id:"); ok {
+			run = id
+		}
 	}
+	return run
 }
 
 // compareClocks measures how far Redis's clock is ahead of ours. Times in Redis are by its clock.
