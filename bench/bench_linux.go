@@ -180,7 +180,8 @@ func (b *bench) scenario(ctx context.Context, s *scenario) (report.Scenario, err
 		return result, err
 	}
 	if slices.Equal(s.loads, []report.Load{report.Idle}) {
-		return result, b.idle(ctx, s, &result)
+		err := b.idle(ctx, s, &result)
+		return result, err
 	}
 	all, mixes, err := b.contend(s)
 	defer stopAll(all)
