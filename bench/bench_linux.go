@@ -215,7 +215,7 @@ func (b *bench) scenario(ctx context.Context, s *scenario) (report.Scenario, err
 func (b *bench) contend(s *scenario) (all []*contender, mixes map[*contender]*load.Mix, err error) {
 	mixes = map[*contender]*load.Mix{}
 	for _, name := range s.contenders {
-		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), name) {
+		if b.only != "" && !slices.Contains(strings.Split(b.only, ";"), name) {
 			continue
 		}
 		c, err := b.newContender(name)
