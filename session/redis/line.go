@@ -46,8 +46,9 @@ func newLine(client goredis.UniversalClient, timeout, budget time.Duration, stat
 	}
 }
 
-// early is how much sooner than asked for a wait ends: timers ring late, never early.
-const early = time.Millisecond
+// onTime is the part of the budget after which a wait ends: timers ring late, by milliseconds where every core is busy,
+// and the budget is what a request may wait in all.
+func onTime(budget time.Duration) time.Duration { return budget - budget/4 }
 
 // do asks, waits no longer than what wait has left of the budget, and reports whether Redis answered in time. pending says
 // that it has not, and that answered is still to be called. A nil wait has not waited.
@@ -56,7 +57,7 @@ func (l *line) do(wait *session.Wait, write func(goredis.Pipeliner), answered fu
 		l.stats.skipped.Add(1)
 		return false, false
 	}
-	patience, began := l.budget-min(early, l.budget/20), time.Now()
+	patience, began := onTime(l.budget), time.Now()
 	if wait != nil {
 		patience -= wait.Spent
 		defer func() { wait.Spent += time.Since(began) }()
