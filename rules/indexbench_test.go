@@ -171,9 +171,6 @@ func BenchmarkCompileAtScale(b *testing.B) {
 
 // TestTheIndexFitsInItsBudget holds a million values of which every one is entered, and a hundred thousand rules.
 func TestTheIndexFitsInItsBudget(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds lists of a million values")
-	}
 	in := testInputs(t)
 	var rules []Rule
 	for i := range 10 { // more than are asked themselves, so that most are entered

@@ -68,8 +68,9 @@ func smallExchange() *Exchange {
 }
 
 func TestSmallExchangeAllocatesNothing(t *testing.T) {
+	most := 0.0
 	if raceDetector {
-		t.Skip("sync.Pool drops at random under the race detector")
+		most = 4 // sync.Pool drops at random
 	}
 	body := strings.Repeat("x", 200)
 	for name, answer := range map[string]string{
@@ -91,7 +92,7 @@ func TestSmallExchangeAllocatesNothing(t *testing.T) {
 				x.Close()
 			}
 			run()
-			require.Zero(t, testing.AllocsPerRun(500, run))
+			require.LessOrEqual(t, testing.AllocsPerRun(500, run), most)
 		})
 	}
 }

@@ -35,26 +35,9 @@ func (s *Store) announce(c *copied) {
 func (s *Store) announcer(ctx context.Context) {
 	copies := make([]*copied, 0, newsTogether)
 	for {
-		copies = copies[:0]
-		select {
-		case <-ctx.Done():
+		if copies = gather(ctx, s.news, copies, newsGathers); len(copies) == 0 {
 			return
-		case c := <-s.news:
-			copies = append(copies, c)
 		}
-		enough := time.NewTimer(newsGathers)
-	more:
-		for len(copies) < newsTogether {
-			select {
-			case c := <-s.news:
-				copies = append(copies, c)
-			case <-enough.C:
-				break more
-			case <-ctx.Done():
-				break more
-			}
-		}
-		enough.Stop()
 		// What cannot be told now is told when Redis is back; meanwhile the queue fills.
 		for !s.publishNews(context.WithoutCancel(ctx), copies) {
 			select {

@@ -31,32 +31,40 @@ func (s *Store) refresh(c *copied, now time.Time) {
 func (s *Store) refresher(ctx context.Context) {
 	copies := make([]*copied, 0, refreshes)
 	for {
-		copies = copies[:0]
-		select {
-		case <-ctx.Done():
+		if copies = gather(ctx, s.aging, copies, gathering); len(copies) == 0 {
 			return
-		case c := <-s.aging:
-			copies = append(copies, c)
 		}
-		enough := time.NewTimer(gathering)
-	more:
-		for len(copies) < refreshes {
-			select {
-			case c := <-s.aging:
-				copies = append(copies, c)
-			case <-enough.C:
-				break more
-			case <-ctx.Done():
-				break more
-			}
-		}
-		enough.Stop()
 		done := s.reread(ctx, copies)
 		for _, c := range copies {
 			c.aging.Store(false)
 		}
 		s.stats.refreshed.Add(uint64(done))
 	}
+}
+
+// gather waits for a copy from queue and takes those that follow it within the time given, as many as into has room for.
+// They take the place of what is in into. There is none if ctx ends before the first.
+func gather(ctx context.Context, queue <-chan *copied, into []*copied, within time.Duration) []*copied {
+	into = into[:0]
+	select {
+	case <-ctx.Done():
+		return into
+	case c := <-queue:
+		into = append(into, c)
+	}
+	enough := time.NewTimer(within)
+	defer enough.Stop()
+	for len(into) < cap(into) {
+		select {
+		case c := <-queue:
+			into = append(into, c)
+		case <-enough.C:
+			return into
+		case <-ctx.Done():
+			return into
+		}
+	}
+	return into
 }
 
 // reread reads each copy under the key that leads its session, files what Redis says, and returns how many were read.
