@@ -108,7 +108,11 @@ func (s *Store) compareClocks(ctx context.Context) {
 		s.offset.Store(int64(offset))
 	}
 	if offset.Abs() > tooFar && previous.Abs() <= tooFar {
-		s.o.Warn(fmt.Sprintf("Redis's clock is %s ahead of this machine's: sessions are corrected by it, but set the clocks",
-			offset.Round(time.Millisecond)))
+		side := "ahead of"
+		if offset < 0 {
+			side = "behind"
+		}
+		s.o.Warn(fmt.Sprintf("Redis's clock is %s %s this machine's: sessions are corrected by it, but set the clocks",
+			offset.Abs().Round(time.Millisecond), side))
 	}
 }

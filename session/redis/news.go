@@ -115,17 +115,9 @@ func (s *Store) tellAgain(since time.Time) {
 // learn keeps what another replica says of a live session. It takes no room from a copy that is in use, and leaves what
 // this replica knows better or has yet to write. The caller holds installing.
 func (s *Store) learn(v *value, now time.Time) {
-	var c *copied
-	for _, k := range v.keys {
-		if held := s.local.get(k); held != nil && held.state.Load().session == v.session {
-			c = held
-			break
-		}
-	}
+	c := s.copyOf(v)
 	if c == nil {
-		c = new(copied)
-		c.state.Store(v)
-		c.seen.Store(v.pin.Renewed.UnixNano())
+		c = copyFrom(v)
 	} else {
 		held := c.state.Load()
 		if held.ended {

@@ -255,19 +255,29 @@ func (s *Store) merge(c *copied, v *value, now time.Time) {
 	}
 }
 
-// file makes keys, which are owned, lead to the session v. The caller holds installing.
-func (s *Store) file(keys []session.Key, v *value, now time.Time) *copied {
-	var c *copied
+// copyOf returns the copy of the session of v that this replica has, nil if there is none. The caller holds installing.
+func (s *Store) copyOf(v *value) *copied {
 	for _, k := range v.keys {
 		if held := s.local.get(k); held != nil && held.state.Load().session == v.session {
-			c = held
-			break
+			return held
 		}
 	}
+	return nil
+}
+
+// copyFrom returns a copy that says v and that no key leads to yet.
+func copyFrom(v *value) *copied {
+	c := new(copied)
+	c.state.Store(v)
+	c.seen.Store(v.pin.Renewed.UnixNano())
+	return c
+}
+
+// file makes keys, which are owned, lead to the session v. The caller holds installing.
+func (s *Store) file(keys []session.Key, v *value, now time.Time) *copied {
+	c := s.copyOf(v)
 	if c == nil {
-		c = new(copied)
-		c.state.Store(v)
-		c.seen.Store(v.pin.Renewed.UnixNano())
+		c = copyFrom(v)
 	} else if held := c.state.Load(); !held.ended &&
 		(v.generation > held.generation || v.generation == held.generation && !c.unwritten.Load() && !c.pod.Load()) {
 		c.state.Store(v)
