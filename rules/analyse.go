@@ -328,19 +328,32 @@ func (a *analyst) pair(before, rank uint32) {
 	}
 }
 
-// apart reports whether two rules name different values of one attribute, so that no request meets both. It is quick
-// and misses most.
+// apart reports whether one part of each rule asks for other values of one attribute than the other's, so that no request
+// meets both. It is quick and misses much.
 func apart(a, b []condition) bool {
 	for _, x := range a {
-		is, ok := x.(*attributeIs)
-		if !ok {
-			continue
-		}
-		for _, y := range b {
-			if other, ok := y.(*attributeIs); ok && other.index == is.index && other.value != is.value {
+		switch x.(type) {
+		case *attributeIs, *attributeUnder, *attributePrefix:
+			if slices.ContainsFunc(b, func(y condition) bool { return disjoint(x, y) }) {
 				return true
 			}
 		}
+	}
+	return false
+}
+
+// disjoint reports whether no value meets both of two tests of the same kind.
+func disjoint(a, b condition) bool {
+	switch a := a.(type) {
+	case *attributeIs:
+		b, ok := b.(*attributeIs)
+		return ok && a.index == b.index && a.value != b.value
+	case *attributeUnder:
+		b, ok := b.(*attributeUnder)
+		return ok && a.index == b.index && (a.entity != b.entity || a.hi <= b.lo || b.hi <= a.lo)
+	case *attributePrefix:
+		b, ok := b.(*attributePrefix)
+		return ok && a.index == b.index && !strings.HasPrefix(a.prefix, b.prefix) && !strings.HasPrefix(b.prefix, a.prefix)
 	}
 	return false
 }
@@ -397,7 +410,7 @@ func (a *Analysis) unknownBranches(d *Document, in Inputs) {
 		}
 		if n > 0 {
 			a.UnknownBranches = append(a.UnknownBranches, Finding{Why: fmt.Sprintf(
-				"list %s holds %d branches that their organisation does not have, for example %s", name, n, shown(example))})
+				"branches of list %s that no organisation has: %d, for example %s", name, n, shown(example))})
 		}
 	}
 }

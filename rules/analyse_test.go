@@ -201,6 +201,17 @@ func TestAnalysisTellsWhatItGaveUpOn(t *testing.T) {
 	a = Analyse(d, in, compiled(t, d, in))
 	require.False(t, a.OverlapsAtLeast, "all was searched")
 	require.Empty(t, a.NotAnalysed)
+
+	under, prefix := Condition{Attribute: "branch", Under: ptr("9001/3200")}, Condition{Attribute: "teller", Prefix: ptr("9001/1")}
+	both := func(x, y Condition) Condition { return Condition{All: []Condition{x, y}} }
+	d = counter(to("a", 90, "v2", both(under, prefix)),
+		to("b", 80, "v4", both(under, Condition{Attribute: "teller", Prefix: ptr("9001/2")})),
+		to("c", 70, "v1", both(Condition{Attribute: "branch", Under: ptr("9002/3200")}, prefix)),
+		to("d", 60, "v4", both(prefix, Condition{Attribute: "teller", Prefix: ptr("9001/12")})))
+	a = Analyse(d, in, compiled(t, d, in))
+	require.Empty(t, a.NotAnalysed, "other prefixes and other sub-trees are other people")
+	require.Len(t, a.Overlaps, 1)
+	require.Equal(t, [2]string{"a", "d"}, [2]string{a.Overlaps[0].Before, a.Overlaps[0].Rule})
 }
 
 // BenchmarkAnalyse analyses many rules, as a call of the API does.
@@ -218,5 +229,23 @@ func BenchmarkAnalyse(b *testing.B) {
 				require.NotEmpty(b, Analyse(d, in, set).Overlaps)
 			}
 		})
+	}
+}
+
+// BenchmarkAnalyseLargeList analyses 10,000 rules about people of a million-value list whom it does not begin with.
+func BenchmarkAnalyseLargeList(b *testing.B) {
+	in := bankInputs(b, 1_000_000)
+	rules := make([]Rule, 10_000)
+	for i := range rules {
+		rules[i] = Rule{Name: fmt.Sprintf("rule-%d", i), Priority: i, Then: Outcome{Version: []string{"v1", "v2"}[i%2]},
+			When: &Condition{All: []Condition{
+				{Attribute: "legalEntity", Is: ptr("9002")}, {Attribute: "teller", InList: ptr("everybody")},
+				{Path: &PathTest{Prefix: ptr(fmt.Sprintf("/teller/%d", i))}},
+			}}}
+	}
+	d := counter(rules...)
+	set := compiled(b, d, in)
+	for b.Loop() {
+		require.Len(b, Analyse(d, in, set).NotAnalysed, len(rules))
 	}
 }

@@ -15,9 +15,22 @@ type solver struct {
 	schema *Schema
 	match  *Match // of the service: requests must reach it
 	inner  [][]int
-	// branches holds, for each organisation that was needed, the branches by number.
-	branches map[*Organisation][]int32
+	// branches and listed hold what was needed of organisations and lists, because hundreds of rules ask for the same.
+	branches map[branchesOf][]string
+	listed   map[listedIn][]string
 	steps    int // left for the present question
+}
+
+// A branchesOf stands for the branches of an organisation, by number.
+type branchesOf struct {
+	organisation *Organisation
+	entity       string
+}
+
+// A listedIn stands for the first values of a list, or for the first that begin with an outer value.
+type listedIn struct {
+	list  *List
+	outer string
 }
 
 // Bounds of one question: choices between alternatives and attempts at buckets, and how many values of one list or
@@ -29,7 +42,7 @@ const (
 
 func newSolver(schema *Schema, match *Match) *solver {
 	s := &solver{schema: schema, match: match, inner: make([][]int, schema.Len()),
-		branches: make(map[*Organisation][]int32)}
+		branches: make(map[branchesOf][]string), listed: make(map[listedIn][]string)}
 	for i, a := range schema.attributes {
 		if a.Within != "" {
 			outer := schema.Index(a.Within)
@@ -371,41 +384,63 @@ func isEmptyList(l demand) bool {
 	return ok && !l.negated && c.list.Len() == 0
 }
 
-// enumerate returns up to maxValues of the values that a test leaves; those of a large list that begin with outer
-// first.
+// enumerate returns up to maxValues of the values that a test leaves; of a large list, of those that begin with outer.
+// The caller must not change them.
 func (s *solver) enumerate(source condition, n int, outer string) []string {
-	values := make([]string, 0, min(n, maxValues))
-	if under, ok := source.(*attributeUnder); ok {
-		order := s.numbered(under.organisation)
-		for number := under.lo; number < under.hi && len(values) < maxValues; number++ {
-			values = append(values, under.entity+"/"+under.organisation.branch(int(order[number])).Code)
+	var values []string
+	switch c := source.(type) {
+	case *attributeIn:
+		values = c.values
+	case *attributeInList:
+		if n <= maxValues {
+			outer = ""
 		}
+		values = s.valuesOf(c.list, outer)
+	case *attributeUnder:
+		values = s.branchesOf(c.organisation, c.entity)[c.lo:c.hi]
+	default:
+		only, _ := possible(source)
+		values = slices.Collect(only)
+	}
+	return values[:min(len(values), maxValues)]
+}
+
+// valuesOf returns up to maxValues values of the list: any, or such as begin with outer if that is not empty.
+func (s *solver) valuesOf(list *List, outer string) []string {
+	key := listedIn{list, outer}
+	if values, found := s.listed[key]; found {
 		return values
 	}
-	all, _ := possible(source)
-	for value := range all {
-		if n > maxValues && outer != "" && !strings.HasPrefix(value, outer+"/") {
-			continue
-		}
-		if values = append(values, value); len(values) == maxValues {
-			break
+	prefix := ""
+	if outer != "" {
+		prefix = outer + "/"
+	}
+	var values []string
+	for value := range list.All() {
+		if strings.HasPrefix(value, prefix) {
+			if values = append(values, value); len(values) == maxValues {
+				break
+			}
 		}
 	}
+	s.listed[key] = values
 	return values
 }
 
-// numbered returns the branches of an organisation by number, as positions in the order of codes.
-func (s *solver) numbered(o *Organisation) []int32 {
-	if order, found := s.branches[o]; found {
-		return order
+// branchesOf returns the branches of an organisation by number, as pairs.
+func (s *solver) branchesOf(o *Organisation, entity string) []string {
+	key := branchesOf{o, entity}
+	if branches, found := s.branches[key]; found {
+		return branches
 	}
-	order := make([]int32, o.Len())
-	for i := range order {
-		number, _, _ := o.Interval(o.branch(i).Code)
-		order[number] = int32(i)
+	branches := make([]string, o.Len())
+	for i := range branches {
+		code := o.branch(i).Code
+		number, _, _ := o.Interval(code)
+		branches[number] = entity + "/" + code
 	}
-	s.branches[o] = order
-	return order
+	s.branches[key] = branches
+	return branches
 }
 
 func methodsFor(tests []demand) (values []string, complete bool) {
