@@ -82,7 +82,7 @@ func checkText(text []byte) ([]byte, error) {
 		at := invalidAt(text)
 		f.add(at, "", &problem.Problem{
 			Message: fmt.Sprintf("the text is not UTF-8: byte 0x%02X", text[at]),
-			Remedy:  "save it as UTF-8",
+			Remedy:  "save it as UTF-8, or declare the charset if it is CSV",
 		})
 	}
 	return text, f.err(text)

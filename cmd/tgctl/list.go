@@ -155,7 +155,7 @@ func (t *tool) download(ctx context.Context, path, accept, file string) error {
 	}
 	defer answer.Body.Close()
 	var body io.Reader = answer.Body
-	if file != "-" {
+	if file != "-" || isFile(t.out) { // on a terminal it would run into the data, in a pipe into what a pager shows
 		shown := t.progress("received", answer.ContentLength)
 		defer shown.done()
 		body = shown.reading(body)

@@ -35,6 +35,16 @@ func (t *tool) progress(verb string, total int64) *progress {
 	return p
 }
 
+// isFile reports whether what is written to w ends up in a file.
+func isFile(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode().IsRegular()
+}
+
 // reading counts what is read from r.
 func (p *progress) reading(r io.Reader) io.Reader {
 	if p.to == nil {
