@@ -70,6 +70,7 @@ const (
 	maxFindings = 1_000
 	maxPairs    = 100_000   // that are searched for a request both rules meet
 	maxCompared = 5_000_000 // of which most are seen at once to be about different people
+	maxMet      = 5_000_000 // rules that come before a rule and that its request leads to, of all rules together
 )
 
 // Analyse looks for what the rules of a compiled document cannot mean. in and d are what set was compiled from.
@@ -97,6 +98,8 @@ type analyst struct {
 	compared int
 	seen     map[[2]uint32]bool // overlaps noted
 	tried    map[[2]uint32]bool // pairs searched
+	met      int                // rules that requests of later rules lead to
+	late     int                // rules that were not looked at for that, because there are too many
 	hard     int                // pairs of which nothing can be said
 	masked   int                // pairs that meet in a request which another rule decides
 }
@@ -133,9 +136,17 @@ func (a *analyst) service() {
 				why = unsolved(a.parts[rank])
 			}
 			a.NotAnalysed = append(a.NotAnalysed, a.finding(rank, nil, why))
+		case a.met > maxMet:
+			a.late++
 		default:
+			before := a.of.rules.candidates(q)
+			own, _ := slices.BinarySearch(before, rank)
+			before = before[:own]
+			a.met += len(before)
 			a.reached(rank, q)
-			a.related(rank, q)
+			for _, other := range before {
+				a.pair(other, rank)
+			}
 		}
 	}
 	skipped := 0
@@ -159,6 +170,8 @@ func (a *analyst) service() {
 			a.NotAnalysed = append(a.NotAnalysed, Finding{Service: a.of.name, Why: fmt.Sprintf(several, n)})
 		}
 	}
+	note(a.late, "of 1 rule it was not searched whether rules before it take its every request: too many lead to one request",
+		"of %d rules it was not searched whether rules before them take their every request: too many lead to one request")
 	note(a.hard-maxFindings, "of 1 more pair of rules it is not known whether a request meets both",
 		"of %d more pairs of rules it is not known whether a request meets both")
 	note(a.masked, "the rules of 1 pair both meet a request that a rule before them decides; whether one of them decides "+
@@ -166,7 +179,7 @@ func (a *analyst) service() {
 		"whether one of them decides another such request was not searched")
 	note(skipped, "at most 1 pair of rules was not searched for a request that both meet: the service has too many",
 		"up to %d pairs of rules were not searched for a request that both meet: the service has too many")
-	if unsolved || a.masked > 0 || skipped > 0 {
+	if unsolved || a.late > 0 || a.masked > 0 || skipped > 0 {
 		a.OverlapsAtLeast = true
 	}
 }
@@ -274,17 +287,7 @@ func (a *analyst) witness(q *Query) Witness {
 	return w
 }
 
-// related searches requests that the rule and one before it meet, among those that its request q leads to.
-func (a *analyst) related(rank uint32, q *Query) {
-	for _, before := range a.of.rules.candidates(q) {
-		if before >= rank {
-			break
-		}
-		a.pair(before, rank)
-	}
-}
-
-// others does the same with every rule before it, and returns how many it had to pass over.
+// others searches requests that the rule and one before it meet, and returns how many of those it had to pass over.
 func (a *analyst) others(rank uint32) (skipped int) {
 	for before := range rank {
 		if a.compared++; a.pairs >= maxPairs || a.compared > maxCompared || a.overlaps > maxFindings {

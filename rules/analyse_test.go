@@ -214,6 +214,28 @@ func TestAnalysisTellsWhatItGaveUpOn(t *testing.T) {
 	require.Equal(t, [2]string{"a", "d"}, [2]string{a.Overlaps[0].Before, a.Overlaps[0].Rule})
 }
 
+// TestAnalysisSaysWhereItStopped: shadows are not searched without end, and that is said.
+func TestAnalysisSaysWhereItStopped(t *testing.T) {
+	t.Parallel()
+	in := testInputs(t)
+	branch := &Condition{Attribute: "branch", Is: ptr("9001/3201")}
+	d := counter(Rule{Name: "a", Priority: 2, Then: Outcome{Version: "v2"}, When: branch},
+		Rule{Name: "b", Priority: 1, Then: Outcome{Version: "v2"}, When: branch})
+	set := compiled(t, d, in)
+	for met, want := range map[int]Analysis{
+		0: {Shadowed: []Finding{{Service: "counter", Rule: "b", By: []string{"a"},
+			Why: "rule a comes before it and takes every request that it could"}}},
+		maxMet + 1: {OverlapsAtLeast: true, NotAnalysed: []Finding{{Service: "counter",
+			Why: "of 2 rules it was not searched whether rules before them take their every request: too many lead to one request"}}},
+	} {
+		var got Analysis
+		analyst := newAnalyst(&got, set, set.Service(0), &d.Services[0].Match)
+		analyst.met = met
+		analyst.service()
+		require.Equal(t, want, got)
+	}
+}
+
 // BenchmarkAnalyse analyses many rules, as a call of the API does.
 func BenchmarkAnalyse(b *testing.B) {
 	in := bankInputs(b, 100_000)
