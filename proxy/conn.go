@@ -29,6 +29,7 @@ const (
 	leaving                  // the last answer has been written
 	fresh                    // idle, and no request has come yet
 	handshaking              // of TLS
+	unread                   // idle, and it is not known whether the client has ended the connection: the sweep looks, once
 )
 
 // A state is the moment since when the connection is in its phase, late, and the phase.
@@ -67,10 +68,15 @@ type conn struct {
 
 	previous, next *conn // guarded by f.mu
 
-	receive func(fd uintptr) bool // c.tryReceive and c.tryPeek, bound once
+	receive func(fd uintptr) bool // c.tryReceive, c.tryPeek and c.tryServe, bound once
 	peek    func(fd uintptr) bool
+	turn    func(fd uintptr) bool
 	n       int   // what they got
 	err     error // and what went wrong
+
+	outcome outcome  // of the turn
+	late    bool     // the time to wait for what has come in the turn was over
+	parked  *request // that a turn has ended with
 }
 
 func newConn(f *frontend, nc net.Conn) *conn {
@@ -82,7 +88,7 @@ func newConn(f *frontend, nc net.Conn) *conn {
 		c.tls.Init(&c.net, t.config)
 		c.in.Source = c.tls
 	}
-	c.receive, c.peek = c.tryReceive, c.tryPeek
+	c.receive, c.peek, c.turn = c.tryReceive, c.tryPeek, c.tryServe
 	return c
 }
 
@@ -106,6 +112,11 @@ func (c *conn) fill(limit int) error {
 	if err := raw.Read(c.receive); err != nil {
 		return err
 	}
+	return c.received()
+}
+
+// received is what became of tryReceive.
+func (c *conn) received() error {
 	if c.err == nil && c.n == 0 {
 		return io.EOF
 	}
@@ -208,53 +219,66 @@ func (c *conn) recover() {
 	}
 }
 
-// serveNext answers one request. It reports whether another may follow.
+// serveNext answers one request, or several. It reports whether another may follow.
 func (c *conn) serveNext(first bool) bool {
-	if !c.awaitRequest(first) {
+	outcome, ok := c.awaitRequest(first)
+	if !ok {
 		return false
 	}
-	r := c.f.p.requests.Get().(*request)
-	r.begin(c)
-	block, no := c.readBlock()
-	if block == nil {
-		if no == nil {
+	again := false
+	switch outcome {
+	case served:
+		return true
+	case final:
+	case parked:
+		r := c.parked
+		c.parked = nil
+		again = r.goOn()
+	default:
+		r := c.f.p.requests.Get().(*request)
+		r.begin(c)
+		block, no := c.readBlock()
+		if block == nil && no == nil {
 			r.release()
 			return false
 		}
-		c.at = time.Now()
+		again = r.handle(block, no, false)
 	}
-	return r.handle(block, no)
+	return again || c.leave()
 }
 
-// awaitRequest waits for the first byte of a request. It reports whether it came.
-func (c *conn) awaitRequest(first bool) bool {
+// awaitRequest waits for the first byte of a request. It reports whether it came, and what a turn has made of it.
+func (c *conn) awaitRequest(first bool) (outcome, bool) {
 	if len(c.in.Buffered()) > 0 {
 		c.enter(reading)
-		return true
+		return unfinished, true
 	}
 	c.in.Release()
 	if !first {
 		c.enter(idle)
 		if c.f.closing.Load() && !c.hasMore() {
-			return false
+			return unfinished, false
 		}
 	}
-	err := c.fill(c.f.headerBytes)
-	late := c.enterNow(reading)
+	outcome, err := c.serveTurn()
+	if outcome != unfinished {
+		return outcome, true
+	}
+	late := c.enterNow(reading) || c.late
 	if err == nil && !late {
-		return true
+		return unfinished, true
 	}
 	// The frontend ends idle connections: one that has just sent a request is answered all the same.
 	if (late || errors.Is(err, os.ErrDeadlineExceeded)) && c.hasMore() {
 		_ = c.net.SetReadDeadline(time.Time{})
-		return true
+		return unfinished, true
 	}
-	return false
+	return unfinished, false
 }
 
 // readBlock reads a header block. Nothing at all means that the client is gone.
 func (c *conn) readBlock() ([]byte, *refusal) {
-	skipped, waited := false, false
+	skipped := false
 	for seen := 0; ; {
 		b := c.in.Buffered()
 		// A client may send one empty line too many after a body (RFC 9112, section 2.2).
@@ -263,24 +287,15 @@ func (c *conn) readBlock() ([]byte, *refusal) {
 			skipped, seen = true, 0
 			continue
 		}
-		if block := c.in.Block(seen); block != nil {
-			if len(block) > c.f.headerBytes {
-				return nil, &headerTooLarge
-			}
-			c.in.Discard(len(block))
-			if waited {
-				c.at = time.Now()
-			}
-			if c.enter(waiting) {
-				return nil, &requestTimeout
-			}
-			return block, nil
+		if block, no := c.block(seen); block != nil || no != nil {
+			return block, no
 		}
 		if len(b) > 0 && (b[0] != '\r' && !http1.IsToken(b[:1]) || http1.Hopeless(b)) {
 			return nil, &badRequest
 		}
-		seen, waited = len(b), true
+		seen = len(b)
 		err := c.fill(c.f.headerBytes)
+		c.at = time.Now()
 		switch {
 		case err == nil:
 		case errors.Is(err, http1.ErrTooLong):
@@ -291,6 +306,23 @@ func (c *conn) readBlock() ([]byte, *refusal) {
 			return nil, nil
 		}
 	}
+}
+
+// block takes the header block that stands at the beginning of what has come, or returns nothing where its end has not
+// come. The first seen bytes are known not to end one.
+func (c *conn) block(seen int) ([]byte, *refusal) {
+	block := c.in.Block(seen)
+	switch {
+	case block == nil:
+		return nil, nil
+	case len(block) > c.f.headerBytes:
+		return nil, &headerTooLarge
+	}
+	c.in.Discard(len(block))
+	if c.enter(waiting) {
+		return nil, &requestTimeout
+	}
+	return block, nil
 }
 
 // write sends bytes to the client after something else was waited for. The time it may take is bounded by the sweep.
@@ -331,6 +363,16 @@ func (c *conn) hasGone() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.gone
+}
+
+// leave ends a connection that carries no other request. It returns false.
+func (c *conn) leave() bool {
+	if !c.cut {
+		c.linger()
+	} else if hard, ok := c.net.Conn.(interface{ SetLinger(int) error }); ok {
+		_ = hard.SetLinger(0)
+	}
+	return false
 }
 
 // What a client that is still sending may send after the last answer before the connection is closed.

@@ -280,7 +280,7 @@ func (f *frontend) stop() {
 	_ = f.socket.(interface{ SetDeadline(time.Time) error }).SetDeadline(past)
 	f.closing.Store(true)
 	f.each(func(c *conn) {
-		if state := c.state.Load(); phaseOf(state) == idle {
+		if state := c.state.Load(); phaseOf(state) == idle || phaseOf(state) == unread {
 			c.expire(state)
 		}
 	})

@@ -96,9 +96,9 @@ func (r *request) begin(c *conn) {
 }
 
 // handle serves one request of which the header block, or the reason why there is none, is known. It reports whether the
-// connection can carry another one. A panic below it becomes a 500.
-func (r *request) handle(block []byte, no *refusal) (again bool) {
-	c := r.conn
+// connection can carry another one; if not, it has to be left. A panic below it becomes a 500. In a turn a request that
+// needs more of its client than has come is only read, and parked.
+func (r *request) handle(block []byte, no *refusal, inTurn bool) (again bool) {
 	defer r.recover(&again)
 	if no == nil {
 		no = r.read(block)
@@ -109,9 +109,24 @@ func (r *request) handle(block []byte, no *refusal) (again bool) {
 			r.keepAlive = r.keepAlive && no == nil // else nobody has looked at its body
 			again = r.health()
 			r.release()
-			return again || r.leave(c)
+			return again
 		}
 	}
+	if inTurn && no == nil && (!r.upload.body.Ended() || r.upgrade != "") {
+		r.conn.parked = r
+		return false
+	}
+	return r.complete(no)
+}
+
+// goOn serves a request that was parked.
+func (r *request) goOn() (again bool) {
+	defer r.recover(&again)
+	return r.complete(nil)
+}
+
+// complete answers a request that has been read, or is refused.
+func (r *request) complete(no *refusal) (again bool) {
 	if no == nil {
 		no = r.serve()
 	}
@@ -124,19 +139,7 @@ func (r *request) handle(block []byte, no *refusal) (again bool) {
 		again = r.reply()
 	}
 	r.finish()
-	return again || r.leave(c)
-}
-
-// leave closes a connection that carries no other request.
-func (r *request) leave(c *conn) bool {
-	if c.cut {
-		if hard, ok := c.net.Conn.(interface{ SetLinger(int) error }); ok {
-			_ = hard.SetLinger(0)
-		}
-		return false
-	}
-	c.linger()
-	return false
+	return again
 }
 
 // serve is the flow of a request. It returns nil once the answer's header is here, or the reason why there is none.
@@ -337,12 +340,11 @@ func (r *request) recover(again *bool) {
 		r.exchange.Close()
 	}
 	if r.begun {
-		r.conn.shaky = true
+		r.conn.cut, r.conn.shaky = true, true
 		return
 	}
 	r.refuse(&internalError)
 	r.count()
-	r.conn.linger()
 }
 
 // panicked counts and logs a panic of one request.

@@ -56,9 +56,12 @@ func (c *conn) check(now int64) {
 	age := time.Duration(now-state>>momentAt) * time.Millisecond
 	limits := &c.f.limits
 	switch phaseOf(state) {
-	case idle:
-		if age >= limits.IdleTimeout || c.f.closing.Load() {
+	case idle, unread:
+		switch {
+		case age >= limits.IdleTimeout || c.f.closing.Load():
 			c.expire(state)
+		case phaseOf(state) == unread && age >= c.f.sweepEvery():
+			c.checkEnd(state)
 		}
 	case fresh:
 		if age >= limits.IdleTimeout || c.f.closing.Load() && age >= freshGrace {
@@ -104,6 +107,15 @@ func (c *conn) expire(state int64) {
 	} else {
 		_ = c.net.SetReadDeadline(past)
 	}
+}
+
+// checkEnd ends an unread connection that the client has ended, and takes others to be idle.
+func (c *conn) checkEnd(state int64) {
+	if c.closedByClient() {
+		c.expire(state)
+		return
+	}
+	c.state.CompareAndSwap(state, state&^phases|int64(idle))
 }
 
 // checkClient cancels the exchange of a client that has gone away: nobody will read the answer.
