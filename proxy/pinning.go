@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -71,11 +72,19 @@ func (r *request) decide() *refusal {
 	return nil
 }
 
+// noteShare is how many requests of pinned sessions there are for one that is noted: who keeps a session sends many, and to
+// look for them all, in a sketch that is larger than the caches, is more than a hundredth of what a request costs.
+const noteShare = 8
+
 // noteSeen has whoever sends the request remembered. A tester is nobody.
 func (r *request) noteSeen() {
-	if r.p.seen != nil && r.standing.Forced == "" {
-		r.p.seen.Note(r.service.Name(), r.query.Attributes, r.started)
+	if r.p.seen == nil || r.standing.Forced != "" {
+		return
 	}
+	if r.standing.Pinned != "" && !r.decision.WritePin && rand.Uint32()%noteShare != 0 {
+		return
+	}
+	r.p.seen.Note(r.service.Name(), r.query.Attributes, r.started)
 }
 
 // foundElsewhere is for a new session that is refused: what it may not have, one that another replica has pinned may.
