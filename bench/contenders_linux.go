@@ -321,6 +321,7 @@ frontend counter
   option httplog
   option forwardfor
   use_backend %[req.hdr(X-Teller-Id),map_str({{.Map}},v1)]
+  default_backend v1 # of who is no teller: without the header there is nothing to look up
 {{range $name, $pods := .Versions}}
 backend {{$name}}
   mode http
