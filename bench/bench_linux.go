@@ -272,18 +272,12 @@ func (b *bench) sample(s *scenario, c *contender, mix *load.Mix, kind report.Loa
 	if err := c.emptyLog(); err != nil {
 		return sample, err
 	}
-	if c.name == withSwaps || c.name == withListSwaps {
-		begin := c.swap
-		if c.name == withListSwaps {
-			begin = c.swapList
+	swapping := c.beginSwaps()
+	defer func() {
+		if err := swapping.stop(); err != nil && sample.Why == "" {
+			sample.Failed, sample.Why = sample.Failed+1, err.Error()
 		}
-		swapping := begin()
-		defer func() {
-			if err := swapping.stop(); err != nil && sample.Why == "" {
-				sample.Failed, sample.Why = sample.Failed+1, err.Error()
-			}
-		}()
-	}
+	}()
 	before, err := c.withoutRedis()
 	if err != nil {
 		return sample, err

@@ -68,7 +68,7 @@ func command(args []string) error {
 	flags.StringVar(&o.commit, "commit", "unknown", "what is being measured, for the result")
 	flags.BoolVar(&o.disturbed, "disturbed", false, "let runs count that other programs disturb, for development")
 	flags.StringVar(&o.profile, "profile", "", "write a CPU profile of tellergate under the first scenario to this file, and do nothing else")
-	flags.StringVar(&o.trace, "trace", "", "write an execution trace of tellergate at half its capacity to this file, and do nothing else")
+	flags.StringVar(&o.trace, "trace", "", "write an execution trace of tellergate at half its capacity under the first scenario to this file, and do nothing else")
 	flags.StringVar(&o.only, "contenders", "", "names of the contenders, separated by semicolons, for development; empty: those of the scenario")
 	flags.BoolVar(&o.readme, "readme", false, "put the table of the last full result into the READMEs, and measure nothing")
 	flags.StringVar(&o.variant, "variant", "", "compare the tree's tellergate with this other build of it under the first scenario")

@@ -76,10 +76,21 @@ func (m *meter) into(s *report.Sample, r *load.Result) {
 	s.Stolen = share(m.proxyCore.stolen+m.loadCore.stolen, m.proxyCore.all+m.loadCore.all)
 }
 
-// A swapping replaces a tellergate's rules again and again, each time by another text.
+// A swapping replaces a tellergate's rules or its list again and again, each time by another text; nil replaces nothing.
 type swapping struct {
 	quit chan struct{}
 	done chan error
+}
+
+// beginSwaps begins to replace what the contender's name says.
+func (c *contender) beginSwaps() *swapping {
+	switch c.name {
+	case withSwaps:
+		return c.swap()
+	case withListSwaps:
+		return c.swapList()
+	}
+	return nil
 }
 
 // swap begins to replace the rules ten times a second.
@@ -106,6 +117,9 @@ func (c *contender) swap() *swapping {
 
 // stop ends it and says whether every replacement was taken.
 func (s *swapping) stop() error {
+	if s == nil {
+		return nil
+	}
 	close(s.quit)
 	return <-s.done
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,11 +19,11 @@ const (
 )
 
 // observe has tellergate take a CPU profile of itself, half of it at saturation and half at a rate that leaves it room, as
-// it has in production, or an execution trace at that rate.
+// it has in production, or an execution trace at that rate. It is the subject of the first scenario chosen.
 func (b *bench) observe() error {
-	s := scenarios[0]
+	s := b.chosen()[0]
 	b.loop.SetReply(s.reply)
-	c, err := b.newContender(tellergate)
+	c, err := b.newContender(cmp.Or(s.subject, tellergate))
 	if err != nil {
 		return err
 	}
@@ -39,6 +41,7 @@ func (b *bench) observe() error {
 		file, what, rates = b.trace, fmt.Sprintf("trace?seconds=%d", int(traced.Seconds())), []float64{half}
 		run.Window, run.Connections = traced+time.Second, 2*run.Connections
 	}
+	swapping := c.beginSwaps()
 	taken := make(chan error, 1)
 	go func() { taken <- c.fetch(file, what) }()
 	for _, rate := range rates {
@@ -49,7 +52,7 @@ func (b *bench) observe() error {
 		}
 		fmt.Printf("%d requests, %d failed, %.0f per second\n", result.Answered, result.Failed, float64(result.Answered)/result.Window.Seconds())
 	}
-	return <-taken
+	return errors.Join(<-taken, swapping.stop())
 }
 
 // fetch writes what tellergate's admin listener says of it to a file.
