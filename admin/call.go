@@ -22,6 +22,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"tellergate/admin/api"
+	"tellergate/internal/block"
 	"tellergate/rules"
 )
 
@@ -141,8 +142,8 @@ func (s *Server) readsAhead(op huma.Operation) huma.Operation {
 			return
 		}
 		_ = ctx.SetReadDeadline(time.Now().Add(op.BodyReadTimeout)) // as huma does
-		body := make([]byte, req.ContentLength)
-		for piece := range slices.Chunk(body, 64<<10) {
+		body := block.Uncleared[byte](int(req.ContentLength))
+		for piece := range slices.Chunk(body, 16<<10) {
 			if _, err := io.ReadFull(req.Body, piece); err != nil {
 				status := http.StatusBadRequest
 				if errors.Is(err, os.ErrDeadlineExceeded) {

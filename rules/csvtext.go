@@ -24,11 +24,18 @@ type csvReader struct {
 	record []string
 }
 
-func newCSVReader(text []byte) *csvReader {
+func newCSVReader(text []byte, pause Pause) *csvReader {
 	r := csv.NewReader(bytes.NewReader(text))
 	r.FieldsPerRecord = -1
 	r.ReuseRecord = true
-	return &csvReader{text: text, csv: r, plain: bytes.IndexByte(text, '"') < 0}
+	plain := true
+	for piece := range slices.Chunk(text, pieceBytes) {
+		if plain = bytes.IndexByte(piece, '"') < 0; !plain {
+			break
+		}
+		pause.now()
+	}
+	return &csvReader{text: text, csv: r, plain: plain}
 }
 
 // read returns the next record that is CSV; ok is false at the end. The record is valid until the next call, and its cells

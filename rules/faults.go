@@ -69,7 +69,7 @@ func (f *faults) err(text []byte) error {
 const maxTextBytes = 1 << 30
 
 // checkText returns text without a leading byte order mark, or a problem.List that says why it cannot be read.
-func checkText(text []byte) ([]byte, error) {
+func (p Pause) checkText(text []byte) ([]byte, error) {
 	text = bytes.TrimPrefix(text, []byte(byteOrderMark))
 	var f faults
 	switch {
@@ -78,7 +78,7 @@ func checkText(text []byte) ([]byte, error) {
 			Message: fmt.Sprintf("the text has %d bytes, more than %d", len(text), maxTextBytes),
 			Remedy:  "split it into several",
 		})
-	case !utf8.Valid(text):
+	case !p.isUTF8(text):
 		at := invalidAt(text)
 		f.add(at, "", &problem.Problem{
 			Message: fmt.Sprintf("the text is not UTF-8: byte 0x%02X", text[at]),
@@ -86,6 +86,22 @@ func checkText(text []byte) ([]byte, error) {
 		})
 	}
 	return text, f.err(text)
+}
+
+// isUTF8 is utf8.Valid in pieces.
+func (p Pause) isUTF8(text []byte) bool {
+	for len(text) > pieceBytes {
+		end := pieceBytes
+		for end > pieceBytes-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+			end--
+		}
+		if !utf8.Valid(text[:end]) {
+			return false
+		}
+		text = text[end:]
+		p.now()
+	}
+	return utf8.Valid(text)
 }
 
 // invalidAt returns the offset of the first byte that is not UTF-8.

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math/bits"
 	"slices"
+
+	"tellergate/internal/block"
 )
 
 // Both tables of this file are asked by hash alone and are made so that a look-up rarely takes another way through the
@@ -22,11 +24,11 @@ const passedOn = 1 << 31
 // lineWords is how many words a line of the processor's cache holds.
 const lineWords = 8
 
-func newSlotTable(n int) slotTable {
+func newSlotTable(n int, pause Pause) slotTable {
 	if n == 0 {
 		return nil
 	}
-	return make(slotTable, (n+n/2+lineWords)/lineWords*lineWords)
+	return block.Cleared[uint64]((n+n/2+lineWords)/lineWords*lineWords, pause)
 }
 
 // add enters what a hash leads to, which must be neither 0 nor as large as passedOn.

@@ -263,11 +263,11 @@ func (p *Population) each(do func(seenBy string, attributes []string)) error {
 		}
 		return nil
 	}
-	text, err := checkText(p.Text)
+	text, err := Pause(nil).checkText(p.Text)
 	if err != nil {
 		return err
 	}
-	r := newCSVReader(text)
+	r := newCSVReader(text, nil)
 	columns := []int{p.Schema.Index(AttributeBranch), p.Schema.Index("teller"), p.Schema.Index(AttributeLegalEntity)}
 	given, attributes := make([]string, p.Schema.Len()), make([]string, p.Schema.Len())
 	defaults := make([]string, p.Schema.Len())

@@ -233,7 +233,7 @@ func TestTablesHoldWhatWasEntered(t *testing.T) {
 			hashes[i] = xxhash.Sum64String(strconv.Itoa(i))
 		}
 		slices.Sort(hashes)
-		lines, slots := newLineTable(hashes), newSlotTable(n)
+		lines, slots := newLineTable(hashes), newSlotTable(n, nil)
 		require.LessOrEqual(t, len(lines.words)/lineWords, n*5/4+1+n/4)
 		for i, hash := range hashes {
 			slots.add(hash, uint32(i)+1)
@@ -246,7 +246,7 @@ func TestTablesHoldWhatWasEntered(t *testing.T) {
 		require.Less(t, strangers, 3)
 	}
 	// Hashes that differ in nothing but what a slot does not keep, more than fill a bucket.
-	slots := newSlotTable(3 * lineWords)
+	slots := newSlotTable(3*lineWords, nil)
 	for i := range uint32(3 * lineWords) {
 		slots.add(uint64(i)<<58, i+1)
 	}

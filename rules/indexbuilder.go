@@ -147,7 +147,7 @@ func (b *indexBuilder) enter(a *attributeIndex, values map[uint64]string, entrie
 		}
 	}
 	a.lines = newLineTable(named)
-	slots := newSlotTable(others)
+	slots := newSlotTable(others, nil)
 	for g := range groups(entries) {
 		if len(g.ranks) > 0 {
 			at := a.lines.home(g.hash)

@@ -41,7 +41,7 @@ func ParseList(text []byte) (*List, error) { return Pause(nil).ParseList(text) }
 
 // ParseList is the function of this name.
 func (p Pause) ParseList(text []byte) (*List, error) {
-	text, err := checkText(text)
+	text, err := p.checkText(text)
 	if err != nil {
 		return nil, err
 	}
@@ -114,10 +114,10 @@ func ParseListCSV(text []byte, attribute Attribute) (list *List, duplicates int,
 
 // ParseListCSV is the function of this name.
 func (p Pause) ParseListCSV(text []byte, attribute Attribute) (list *List, duplicates int, err error) {
-	if text, err = checkText(text); err != nil {
+	if text, err = p.checkText(text); err != nil {
 		return nil, 0, err
 	}
-	r := newCSVReader(text)
+	r := newCSVReader(text, p)
 	b := newSetBuilder(len(text), p)
 	for first := true; ; first = false {
 		record, ok := r.read()
@@ -352,13 +352,13 @@ func (l *List) WriteCSV(w io.Writer) error {
 	return err
 }
 
-// A textWriter writes canonical JSON in large pieces and counts the bytes. An error stops it and is kept by out.
+// A textWriter writes canonical JSON in pieces of some 20 µs of work and counts the bytes. An error stops it and is kept by out.
 type textWriter struct {
 	out   *bufio.Writer
 	bytes int64
 }
 
-func newTextWriter(w io.Writer) *textWriter { return &textWriter{out: bufio.NewWriterSize(w, 32<<10)} }
+func newTextWriter(w io.Writer) *textWriter { return &textWriter{out: bufio.NewWriterSize(w, 8<<10)} }
 
 func (t *textWriter) raw(s string) {
 	n, _ := t.out.WriteString(s)

@@ -11,7 +11,7 @@ import (
 // ParseOrganisation reads the canonical JSON that WriteTo produces: {"branches":[{"code":…,"parent":…,"name":…},…]}.
 // The error is a problem.List.
 func ParseOrganisation(text []byte) (*Organisation, error) {
-	text, err := checkText(text)
+	text, err := Pause(nil).checkText(text)
 	if err != nil {
 		return nil, err
 	}
@@ -63,10 +63,10 @@ func (r *jsonReader) branch(i int, d *organisationDraft) {
 // ParseOrganisationCSV reads lines code,parent[,name]; a header line with these words is allowed. Identical lines are
 // merged and counted. The error is a problem.List with line numbers.
 func ParseOrganisationCSV(text []byte) (o *Organisation, duplicates int, err error) {
-	if text, err = checkText(text); err != nil {
+	if text, err = Pause(nil).checkText(text); err != nil {
 		return nil, 0, err
 	}
-	r := newCSVReader(text)
+	r := newCSVReader(text, nil)
 	d := newOrganisationDraft(0)
 	for first := true; ; first = false {
 		record, ok := r.read()

@@ -8,6 +8,16 @@ type Pause func()
 // pieceValues is how many values make a piece of work.
 const pieceValues = 128
 
+// pieceBytes is how much of a text makes a piece of work that only looks for something in it.
+const pieceBytes = 64 << 10
+
+// now calls p.
+func (p Pause) now() {
+	if p != nil {
+		p()
+	}
+}
+
 // after calls p where the n-th value ends a piece.
 func (p Pause) after(n int) {
 	if p != nil && n%pieceValues == 0 {

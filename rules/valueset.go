@@ -1,13 +1,15 @@
 package rules
 
 import (
-	"bytes"
 	"fmt"
 	"iter"
 	"math/bits"
 	"slices"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
+
+	"tellergate/internal/block"
 )
 
 // A valueSet is an immutable set of strings in two blocks of memory without pointers, so that the garbage collector
@@ -83,16 +85,17 @@ func (s *valueSet) all() iter.Seq[string] {
 
 // A setBuilder gathers the values of a valueSet in any order. It too keeps no pointer per value.
 type setBuilder struct {
-	text    []byte   // as valueSet.text, in the order of arrival
-	starts  []uint32 // offset of each value's length
-	last    []byte   // the value added last; meaningless before the first
-	ordered bool     // so far each value was greater than the one before
+	text    []byte // as valueSet.text, in the order of arrival
+	n       int    // values added
+	last    []byte // the value added last; meaningless before the first
+	ordered bool   // so far each value was greater than the one before
 	pause   Pause
 }
 
-// newSetBuilder returns a builder with room for about size bytes of values.
+// newSetBuilder returns a builder with room for about size bytes of values and as many bytes as there are values.
 func newSetBuilder(size int, pause Pause) *setBuilder {
-	return &setBuilder{text: make([]byte, 0, size), ordered: true, pause: pause}
+	// A value of 128 bytes and more has a length of two.
+	return &setBuilder{text: block.Uncleared[byte](size + size/128 + 1)[:0], ordered: true, pause: pause}
 }
 
 // add copies value into the set.
@@ -100,11 +103,11 @@ func (b *setBuilder) add(value string) {
 	if uint64(len(b.text))+uint64(len(value)) > passedOn-16 {
 		panic(fmt.Sprintf("BUG: a set of more than %d bytes; parsing has to refuse it", passedOn))
 	}
-	if len(b.starts) > 0 && string(b.last) >= value {
+	if b.n > 0 && string(b.last) >= value {
 		b.ordered = false
 	}
-	b.starts = append(b.starts, uint32(len(b.text)))
-	b.pause.after(len(b.starts))
+	b.n++
+	b.pause.after(b.n)
 	length := uint64(len(value))
 	for ; length >= 0x80; length >>= 7 {
 		b.text = append(b.text, byte(length)|0x80)
@@ -114,65 +117,57 @@ func (b *setBuilder) add(value string) {
 	b.last = b.text[len(b.text)-len(value):]
 }
 
-// at returns the value whose length stands at start, and the whole entry.
-func (b *setBuilder) at(start uint32) (value, entry []byte) {
-	length, shift, offset := 0, 0, int(start)
-	for {
-		c := b.text[offset]
-		offset++
-		length |= int(c&0x7f) << shift
-		if c < 0x80 {
-			return b.text[offset : offset+length], b.text[start : offset+length]
-		}
-		shift += 7
-	}
-}
-
 // finish returns the set and how many duplicates were merged. The builder must not be used afterwards.
 func (b *setBuilder) finish() (set valueSet, duplicates int) {
-	if len(b.starts) == 0 {
+	if b.n == 0 {
 		return valueSet{}, 0
 	}
 	if !b.ordered {
 		duplicates = b.sort()
 	}
-	text := view(b.text) // which the builder does not touch any more
-	if cap(b.text)-len(b.text) > len(b.text)/4 {
-		text = string(b.text)
+	text := b.text // which the builder does not touch any more
+	if cap(text)-len(text) > len(text)/4 {
+		text = block.Copied(text, b.pause)
 	}
-	set = valueSet{n: len(b.starts), text: text, slots: newSlotTable(len(b.starts))}
-	for i, start := range b.starts {
-		value, _ := b.at(start)
-		set.slots.add(xxhash.Sum64(value), start+1)
+	set = valueSet{n: b.n, text: view(text), slots: newSlotTable(b.n, b.pause)}
+	for offset, i := 0, 0; offset < len(text); i++ {
+		value, next := set.at(offset)
+		set.slots.add(xxhash.Sum64String(value), uint32(offset)+1)
 		b.pause.after(i)
+		offset = next
 	}
 	return set, duplicates
 }
 
-// sort puts the entries into ascending order without duplicates and returns how many it left out.
+// sort puts the values into ascending order without duplicates and returns how many it left out.
 func (b *setBuilder) sort() (duplicates int) {
+	arrived := valueSet{text: view(b.text)}
+	starts := block.Uncleared[uint32](b.n)[:0]
+	for offset := 0; offset < len(b.text); {
+		starts = append(starts, uint32(offset))
+		b.pause.after(len(starts))
+		_, offset = arrived.at(offset)
+	}
 	compared := 0
-	slices.SortFunc(b.starts, func(x, y uint32) int {
+	slices.SortFunc(starts, func(x, y uint32) int {
 		b.pause.after(compared)
 		compared++
-		xValue, _ := b.at(x)
-		yValue, _ := b.at(y)
-		return bytes.Compare(xValue, yValue)
+		xValue, _ := arrived.at(int(x))
+		yValue, _ := arrived.at(int(y))
+		return strings.Compare(xValue, yValue)
 	})
-	sorted := make([]byte, 0, len(b.text))
-	starts := b.starts[:0]
-	var last []byte
-	for i, start := range b.starts {
+	sorted := block.Uncleared[byte](len(b.text))[:0]
+	last := ""
+	for i, start := range starts {
 		b.pause.after(i)
-		value, entry := b.at(start)
-		if i > 0 && bytes.Equal(value, last) {
+		value, next := arrived.at(int(start))
+		if i > 0 && value == last {
 			duplicates++
 			continue
 		}
 		last = value
-		starts = append(starts, uint32(len(sorted)))
-		sorted = append(sorted, entry...)
+		sorted = append(sorted, b.text[start:next]...)
 	}
-	b.text, b.starts = sorted, starts
+	b.text, b.n = sorted, b.n-duplicates
 	return duplicates
 }

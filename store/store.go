@@ -29,13 +29,13 @@ type Digest [sha256.Size]byte
 // DigestOf returns the digest of content.
 func DigestOf(content []byte) Digest { return sha256.Sum256(content) }
 
-// DigestPausing is DigestOf that calls pause, which may be nil, between pieces of some 30 µs of work.
+// DigestPausing is DigestOf that calls pause, which may be nil, between pieces of some 20 µs of work.
 func DigestPausing(content []byte, pause func()) (d Digest) {
 	if pause == nil {
 		return DigestOf(content)
 	}
 	hash := sha256.New()
-	for piece := range slices.Chunk(content, 32<<10) {
+	for piece := range slices.Chunk(content, 8<<10) {
 		_, _ = hash.Write(piece)
 		pause()
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"tellergate/internal/block"
 	"tellergate/rules"
 )
 
@@ -58,9 +59,7 @@ func ParsePart(part string) (kind Kind, name string, ok bool) {
 
 // EncodeList returns the content of a list's part: the same bytes for the same list. pause may be nil.
 func EncodeList(l *rules.List, pause rules.Pause) []byte {
-	var b pausingBuffer
-	b.pause = pause
-	b.Grow(l.TextBytes())
+	b := pausingBuffer{Buffer: *bytes.NewBuffer(block.Uncleared[byte](l.TextBytes())[:0]), pause: pause}
 	b.must(l)
 	return b.Bytes()
 }

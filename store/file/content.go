@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"tellergate/internal/block"
 	"tellergate/store"
 )
 
@@ -37,7 +38,7 @@ func (s *Store) Content(ctx context.Context, digest store.Digest) ([]byte, error
 }
 
 // pieceBytes is how much is read or written between two pauses.
-const pieceBytes = 128 << 10
+const pieceBytes = 16 << 10
 
 func (s *Store) pause() {
 	if s.Pause != nil {
@@ -56,7 +57,7 @@ func (s *Store) readPausing(path string) (_ []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	content := make([]byte, info.Size())
+	content := block.Uncleared[byte](int(info.Size()))
 	for piece := range slices.Chunk(content, pieceBytes) {
 		if _, err := io.ReadFull(f, piece); err != nil {
 			return nil, err

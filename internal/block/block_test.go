@@ -1,0 +1,84 @@
+package block
+
+import (
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+)
+
+// sizes are below, at and beyond what is made in the ordinary way.
+var sizes = []int{0, 1, 7, large - 1, large, large + 1, 3*large + 5}
+
+// dirty leaves used memory behind, so that what is not cleared would show.
+func dirty() {
+	for range 50 {
+		for _, n := range sizes {
+			for i, b := 0, Uncleared[byte](n); i < n; i++ {
+				b[i] = 0xff
+			}
+		}
+	}
+}
+
+func TestBlocksHaveTheirLengthAndCanBeWritten(t *testing.T) {
+	for _, n := range sizes {
+		bytes, words, halves := Uncleared[byte](n), Uncleared[uint64](n), Uncleared[uint32](n)
+		require.Len(t, bytes, n)
+		require.Len(t, words, n)
+		require.Len(t, halves, n)
+		for i := range n {
+			bytes[i], words[i], halves[i] = byte(i), uint64(i)<<40, uint32(i)<<8
+		}
+		for i := range n {
+			require.Equal(t, byte(i), bytes[i])
+			require.Equal(t, uint64(i)<<40, words[i])
+			require.Equal(t, uint32(i)<<8, halves[i])
+		}
+		if n > 0 {
+			require.Zero(t, uintptr(unsafe.Pointer(&words[0]))%unsafe.Alignof(words[0]))
+		}
+	}
+}
+
+func TestWhatIsClearedIsClear(t *testing.T) {
+	for _, pause := range []func(){nil, func() {}} {
+		for _, n := range sizes {
+			dirty()
+			bytes, words := Cleared[byte](n, pause), Cleared[uint64](n, pause)
+			require.Len(t, bytes, n)
+			require.Len(t, words, n)
+			for i := range n {
+				require.Zero(t, bytes[i])
+				require.Zero(t, words[i])
+			}
+		}
+	}
+}
+
+func TestACopyIsTheSameBytesElsewhere(t *testing.T) {
+	for _, pause := range []func(){nil, func() {}} {
+		for _, n := range sizes {
+			of := make([]byte, n)
+			for i := range of {
+				of[i] = byte(i * 7)
+			}
+			copied := Copied(of, pause)
+			require.Equal(t, of, append([]byte{}, copied...))
+			if n > 0 {
+				copied[0]++
+				require.NotEqual(t, of[0], copied[0])
+			}
+		}
+	}
+}
+
+func TestPausesComeBetweenPieces(t *testing.T) {
+	paused := 0
+	pause := func() { paused++ }
+	Cleared[uint64](pieceBytes, pause)
+	require.Equal(t, 8, paused)
+	paused = 0
+	Copied(make([]byte, 3*pieceBytes+5), pause)
+	require.Equal(t, 4, paused)
+}
