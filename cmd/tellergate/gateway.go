@@ -42,6 +42,7 @@ type gateway struct {
 	proxy        *proxy.Proxy
 	seen         *seen.Sketch
 	loop         *live.Loop
+	pacer        *pace.Pacer // from the first rules that run: before, nobody is served
 	admin        *admin.Server
 	accessLog    *logFile                     // nil if it goes elsewhere
 	alone        bool                         // sessions are kept in this process
@@ -73,7 +74,7 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		return nil, err
 	}
 	g := &gateway{settingsFile: settingsFile, settings: settings, log: log, alone: settings.Sessions.Store == "memory",
-		started: time.Now()}
+		pacer: pace.New(), started: time.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close())
@@ -88,8 +89,7 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 	if g.store, recovery, err = file.Open(settings.Rules.Path); err != nil {
 		return nil, fmt.Errorf("opening the revisions in %s: %w", settings.Rules.Path, err)
 	}
-	pacer := pace.New()
-	g.store.Pause = pacer.Yield
+	g.store.Pause = g.pacer.Yield
 	g.closers = append(g.closers, g.store)
 	if recovery != (file.Recovery{}) {
 		log.Warn("the revision store was put in order after a crash; nothing that was acknowledged is lost",
@@ -128,7 +128,7 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 	if g.pods.kubernetes != nil {
 		metrics.MustRegister(kubernetesCollector{g.pods.kubernetes})
 	}
-	reader := content.NewReader(g.store, pacer.Yield)
+	reader := content.NewReader(g.store, g.pacer.Yield)
 	g.loop = live.New(g.store, reader, schema, g.publish)
 	g.loop.Observe(func(s live.Status) {
 		gauges.set(s)
@@ -147,7 +147,7 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		Moves:    fleet,
 		Pods:     pods{g.proxy},
 		Seen:     g.seen,
-		Pause:    pacer.Yield,
+		Pause:    g.pacer.Yield,
 		Masked:   settings.AccessLog.Mask,
 		Ready:    g.missing,
 		Notes:    g.notes,
@@ -229,6 +229,7 @@ func (g *gateway) publish(generation *live.Generation) error {
 	err := g.pods.during(func() error { return g.proxy.Publish(generation.Rules, generation.Revision.Seq) })
 	if err == nil {
 		g.presence.note(generation)
+		g.pacer.Begin()
 	}
 	return err
 }

@@ -3,56 +3,71 @@
 //
 // The Go scheduler takes a processor away from a goroutine after 10 ms at the earliest, and does not look for arrivals on
 // the network before; with one or two processors every request of that time would wait. Long work (reading and compiling
-// a list of a million values) therefore calls Yield between pieces of some 20 µs and sleeps as often as it has to.
+// a list of a million values) therefore calls Yield between pieces of some 20 µs, and sleeps as often as it has to. It sleeps
+// a little at least after each stretch, since only then the scheduler looks at the network, and goes on only after everybody
+// who is ready by then.
 package pace
 
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
-	// stretch is how long work goes on without a break while others want the processor.
-	stretch = 100 * time.Microsecond
-	// credit bounds how much of a sleep that lasted longer than asked for is made up for: on a machine with nothing else to
-	// do, timers are a millisecond late.
+	// stretch is how long work goes on without a break while others want the processor. Timers are up to a millisecond late
+	// on a machine with nothing else to do, and longest is how long work may go on after such a sleep.
+	stretch = 50 * time.Microsecond
+	longest = 250 * time.Microsecond
+	// shortest is the least that is slept: enough for the scheduler to look for arrivals on the network meanwhile.
+	shortest = 10 * time.Microsecond
+	// credit bounds how much is made up for.
 	credit = 2 * time.Millisecond
 	// waiting is what work without a break does not take.
 	waiting = 5 * time.Millisecond
 )
 
 // A Pacer paces the goroutines that work for one purpose: they rest together. Work on several processors at the same moment
-// counts once. Its zero value never sleeps. It is safe for concurrent use.
+// counts once. It is created by New and safe for concurrent use.
 type Pacer struct {
-	// rest is how long one sleeps for each nanosecond of work; 0: never.
-	rest float64
+	// rest is how long one sleeps for each nanosecond of work.
+	rest  float64
+	begun atomic.Bool // there is somebody to sleep for
 
 	mu      sync.Mutex
 	resumed time.Time     // when the present stretch began or, in the future, the next one begins; guarded by mu
-	saved   time.Duration // slept beyond what was owed; guarded by mu
+	stretch time.Duration // how long it may be; guarded by mu
+	saved   time.Duration // slept and waited beyond what was owed; guarded by mu
 }
 
-// New returns a Pacer with a fifth of the processors that the process may use, and at most four fifths of one: one
-// processor gives 20 %, two 40 %.
+// New returns a Pacer with a tenth of the processors that the process may use, and at most four fifths of one: one
+// processor gives 10 %, two 20 %. It does not sleep before Begin.
 func New() *Pacer { return newPacer(Share(runtime.GOMAXPROCS(0))) }
 
 // Share returns the share of one processor that a Pacer takes where there are so many.
-func Share(processors int) float64 { return min(0.2*float64(processors), 0.8) }
+func Share(processors int) float64 { return min(0.1*float64(processors), 0.8) }
 
 func newPacer(share float64) *Pacer { return &Pacer{rest: (1 - share) / share} }
 
+// Begin has everybody who calls Yield from now on sleep: there are requests to serve.
+func (p *Pacer) Begin() { p.begun.Store(true) }
+
 // Yield sleeps if it is time to. It costs a reading of the clock where it is not.
 func (p *Pacer) Yield() {
-	if p.rest == 0 {
+	if !p.begun.Load() {
 		return
 	}
 	until := p.due(time.Now())
 	if until.IsZero() {
 		return
 	}
-	time.Sleep(time.Until(until))
-	p.wake(time.Now())
+	begun := time.Now()
+	time.Sleep(until.Sub(begun))
+	slept := time.Since(begun)
+	// A goroutine whose timer rings goes before all that are ready to run; this one is to go after them.
+	runtime.Gosched()
+	p.wake(time.Now(), slept)
 }
 
 // due returns until when to sleep, zero if not at all.
@@ -60,7 +75,7 @@ func (p *Pacer) due(now time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	worked := now.Sub(p.resumed)
-	if worked >= 0 && worked < stretch {
+	if worked >= 0 && worked < max(p.stretch, stretch) {
 		return time.Time{}
 	}
 	if worked < 0 { // the others rest
@@ -68,23 +83,25 @@ func (p *Pacer) due(now time.Time) time.Time {
 	}
 	// What has not yielded for so long was not working but waiting, for the network perhaps, or has just begun.
 	if worked > waiting {
-		p.resumed = now
+		p.resumed, p.stretch = now, stretch
 		return time.Time{}
 	}
 	owed := time.Duration(float64(worked) * p.rest)
-	if p.saved >= owed {
-		p.saved, p.resumed = p.saved-owed, now
-		return time.Time{}
-	}
-	p.resumed, p.saved = now.Add(owed-p.saved), 0
+	used := min(p.saved, max(owed-shortest, 0))
+	p.saved -= used
+	p.resumed = now.Add(max(owed-used, shortest))
 	return p.resumed
 }
 
-// wake begins a stretch and notes how late it is.
-func (p *Pacer) wake(now time.Time) {
+// wake begins a stretch after so much sleep, and notes how late it is.
+func (p *Pacer) wake(now time.Time, slept time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if late := now.Sub(p.resumed); late > 0 {
-		p.saved, p.resumed = min(p.saved+late, credit), now
+	late := now.Sub(p.resumed)
+	if late <= 0 {
+		return
 	}
+	p.resumed = now
+	p.stretch = min(max(time.Duration(float64(slept)/p.rest), stretch), longest)
+	p.saved = min(p.saved+late, credit)
 }

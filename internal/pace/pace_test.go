@@ -1,7 +1,9 @@
 package pace
 
 import (
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,59 +11,102 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestShareOfAFifth(t *testing.T) {
+func TestShareOfATenth(t *testing.T) {
 	t.Parallel()
-	for processors, share := range map[int]float64{1: 0.2, 2: 0.4, 4: 0.8, 8: 0.8, 64: 0.8} {
+	for processors, share := range map[int]float64{1: 0.1, 2: 0.2, 4: 0.4, 8: 0.8, 64: 0.8} {
 		require.InDelta(t, share, Share(processors), 1e-9)
 	}
+}
+
+// begun returns a Pacer that paces.
+func begun(share float64) *Pacer {
+	p := newPacer(share)
+	p.Begin()
+	return p
 }
 
 // work does so much work on a clock that stands still otherwise, a piece at a time, and returns how long it took.
 func work(p *Pacer, total time.Duration) time.Duration {
 	const piece = 20 * time.Microsecond
-	begun := time.Now()
+	start := time.Now()
 	for done := time.Duration(0); done < total; done += piece {
 		time.Sleep(piece)
 		p.Yield()
 	}
-	return time.Since(begun)
+	return time.Since(start)
 }
 
 func TestWorkIsHeldToItsShare(t *testing.T) {
-	for _, share := range []float64{0.2, 0.4, 0.8} {
+	for _, share := range []float64{0.1, 0.2, 0.8} {
 		synctest.Test(t, func(t *testing.T) {
-			require.InEpsilon(t, float64(time.Second)/share, float64(work(newPacer(share), time.Second)), 0.02)
+			require.InEpsilon(t, float64(time.Second)/share, float64(work(begun(share), time.Second)), 0.02)
 		})
 	}
 }
 
 func TestTogetherTheyGetOneShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, begun := newPacer(0.2), time.Now()
+		p, start := begun(0.2), time.Now()
 		var both sync.WaitGroup
 		for range 2 {
 			both.Go(func() { work(p, time.Second) })
 		}
 		both.Wait()
 		// On this clock the two also work at the same moment, which counts once.
-		require.Greater(t, time.Since(begun), 9*time.Second/2)
+		require.Greater(t, time.Since(start), 9*time.Second/2)
 	})
 }
 
 func TestNobodySleepsForWhatWasNoWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPacer(0.2)
+		p := begun(0.2)
 		p.Yield()
 		time.Sleep(time.Hour)
-		begun := time.Now()
+		start := time.Now()
 		p.Yield()
-		require.Zero(t, time.Since(begun))
+		require.Zero(t, time.Since(start))
 	})
 }
 
-func TestTheZeroValueNeverSleeps(t *testing.T) {
+func TestNobodySleepsBeforeTheBeginning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p Pacer
-		require.Equal(t, 20*time.Millisecond, work(&p, 20*time.Millisecond))
+		p := newPacer(0.2)
+		require.Equal(t, 20*time.Millisecond, work(p, 20*time.Millisecond))
+		p.Begin()
+		require.Greater(t, work(p, 20*time.Millisecond), 80*time.Millisecond)
 	})
+}
+
+// What a timer wakes goes before all that are ready to run; what was paced must not.
+func TestWhoIsReadyGoesFirst(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const tries = 20
+	first := 0
+	for range tries {
+		p := begun(0.5)
+		var asleep, ready atomic.Bool
+		var both sync.WaitGroup
+		both.Go(func() {
+			p.Yield()
+			spin(2 * stretch)
+			asleep.Store(true)
+			p.Yield()
+			if ready.Load() {
+				first++
+			}
+		})
+		for !asleep.Load() {
+			runtime.Gosched()
+		}
+		spin(time.Millisecond) // the timer has rung
+		both.Go(func() { ready.Store(true) })
+		both.Wait()
+	}
+	// Once in 61 times the scheduler takes those first who wait for all others.
+	require.Greater(t, first, tries/2)
+}
+
+func spin(how time.Duration) {
+	for since := time.Now(); time.Since(since) < how; {
+	}
 }
