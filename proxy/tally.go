@@ -70,6 +70,22 @@ func (all *tallies) version(service, version string) *tally {
 	return t
 }
 
+// Served returns how many requests have been sent to a version and answered, or failed there, since the start.
+func (p *Proxy) Served() uint64 {
+	all := p.metrics.versions
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	n := uint64(0)
+	for _, t := range all.of {
+		for i := range t.stripes {
+			for b := range t.stripes[i].took {
+				n += t.stripes[i].took[b].Load()
+			}
+		}
+	}
+	return n
+}
+
 var (
 	requestsDesc = prometheus.NewDesc("tellergate_requests_total",
 		"Requests sent to a version, by class of the answer's status and by who decided.",

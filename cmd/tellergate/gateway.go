@@ -42,7 +42,7 @@ type gateway struct {
 	proxy        *proxy.Proxy
 	seen         *seen.Sketch
 	loop         *live.Loop
-	pacer        *pace.Pacer // from the first rules that run: before, nobody is served
+	pacer        *pace.Pacer
 	admin        *admin.Server
 	accessLog    *logFile                     // nil if it goes elsewhere
 	alone        bool                         // sessions are kept in this process
@@ -74,7 +74,8 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		return nil, err
 	}
 	g := &gateway{settingsFile: settingsFile, settings: settings, log: log, alone: settings.Sessions.Store == "memory",
-		pacer: pace.New(), started: time.Now()}
+		started: time.Now()}
+	g.pacer = pace.New(g.served)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close())
@@ -229,9 +230,16 @@ func (g *gateway) publish(generation *live.Generation) error {
 	err := g.pods.during(func() error { return g.proxy.Publish(generation.Rules, generation.Revision.Seq) })
 	if err == nil {
 		g.presence.note(generation)
-		g.pacer.Begin()
 	}
 	return err
+}
+
+// served returns how many requests there have been.
+func (g *gateway) served() uint64 {
+	if g.proxy == nil { // the gateway is being composed
+		return 0
+	}
+	return g.proxy.Served()
 }
 
 // missing says what keeps the replica from being ready; nothing if it is.

@@ -5,13 +5,12 @@
 // the network before; with one or two processors every request of that time would wait. Long work (reading and compiling
 // a list of a million values) therefore calls Yield between pieces of some 20 µs, and sleeps as often as it has to. It sleeps
 // a little at least after each stretch, since only then the scheduler looks at the network, and goes on only after everybody
-// who is ready by then.
+// who is ready by then. While no requests come there is nobody to spare, and stretches are long.
 package pace
 
 import (
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -26,38 +25,42 @@ const (
 	credit = 2 * time.Millisecond
 	// waiting is what work without a break does not take.
 	waiting = 5 * time.Millisecond
+	// lull is how long no request has come where there is nobody to spare, and undisturbed how long a stretch is then: the first
+	// request that comes may find itself behind one. look is how often it is looked.
+	lull        = time.Second
+	undisturbed = 2 * time.Millisecond
+	look        = 10 * time.Millisecond
 )
 
 // A Pacer paces the goroutines that work for one purpose: they rest together. Work on several processors at the same moment
 // counts once. It is created by New and safe for concurrent use.
 type Pacer struct {
-	// rest is how long one sleeps for each nanosecond of work.
-	rest  float64
-	begun atomic.Bool // there is somebody to sleep for
+	rest   float64 // how long one sleeps for each nanosecond of work, while requests come
+	served func() uint64
 
 	mu      sync.Mutex
 	resumed time.Time     // when the present stretch began or, in the future, the next one begins; guarded by mu
 	stretch time.Duration // how long it may be; guarded by mu
 	saved   time.Duration // slept and waited beyond what was owed; guarded by mu
+	looked  time.Time     // when served was last asked; guarded by mu
+	count   uint64        // and what it said; guarded by mu
+	busy    time.Time     // when that was last something new; guarded by mu
 }
 
-// New returns a Pacer with a tenth of the processors that the process may use, and at most four fifths of one: one
-// processor gives 10 %, two 20 %. It does not sleep before Begin.
-func New() *Pacer { return newPacer(Share(runtime.GOMAXPROCS(0))) }
+// New returns a Pacer with a tenth of the processors that the process may use, and at most four fifths of one, while
+// requests come: one processor gives 10 %, two 20 %. served says how many requests there have been; it is asked a hundred
+// times a second while there is work, by whoever works.
+func New(served func() uint64) *Pacer { return newPacer(Share(runtime.GOMAXPROCS(0)), served) }
 
-// Share returns the share of one processor that a Pacer takes where there are so many.
+// Share returns the share of one processor that a Pacer takes where there are so many, while requests come.
 func Share(processors int) float64 { return min(0.1*float64(processors), 0.8) }
 
-func newPacer(share float64) *Pacer { return &Pacer{rest: (1 - share) / share} }
-
-// Begin has everybody who calls Yield from now on sleep: there are requests to serve.
-func (p *Pacer) Begin() { p.begun.Store(true) }
+func newPacer(share float64, served func() uint64) *Pacer {
+	return &Pacer{rest: (1 - share) / share, served: served}
+}
 
 // Yield sleeps if it is time to. It costs a reading of the clock where it is not.
 func (p *Pacer) Yield() {
-	if !p.begun.Load() {
-		return
-	}
 	until := p.due(time.Now())
 	if until.IsZero() {
 		return
@@ -68,6 +71,17 @@ func (p *Pacer) Yield() {
 	// A goroutine whose timer rings goes before all that are ready to run; this one is to go after them.
 	runtime.Gosched()
 	p.wake(time.Now(), slept)
+}
+
+// alone reports whether there is nobody to spare. The caller holds mu.
+func (p *Pacer) alone(now time.Time) bool {
+	if now.Sub(p.looked) >= look {
+		p.looked = now
+		if n := p.served(); n != p.count {
+			p.count, p.busy = n, now
+		}
+	}
+	return now.Sub(p.busy) > lull
 }
 
 // due returns until when to sleep, zero if not at all.
@@ -84,6 +98,13 @@ func (p *Pacer) due(now time.Time) time.Time {
 	// What has not yielded for so long was not working but waiting, for the network perhaps, or has just begun.
 	if worked > waiting {
 		p.resumed, p.stretch = now, stretch
+		return time.Time{}
+	}
+	if p.alone(now) {
+		if worked >= undisturbed {
+			p.resumed, p.stretch, p.saved = now.Add(shortest), stretch, 0
+			return p.resumed
+		}
 		return time.Time{}
 	}
 	owed := time.Duration(float64(worked) * p.rest)

@@ -18,11 +18,10 @@ func TestShareOfATenth(t *testing.T) {
 	}
 }
 
-// begun returns a Pacer that paces.
-func begun(share float64) *Pacer {
-	p := newPacer(share)
-	p.Begin()
-	return p
+// busy returns a Pacer of a process to which requests come all the time.
+func busy(share float64) *Pacer {
+	requests := atomic.Uint64{}
+	return newPacer(share, func() uint64 { return requests.Add(1) })
 }
 
 // work does so much work on a clock that stands still otherwise, a piece at a time, and returns how long it took.
@@ -39,14 +38,14 @@ func work(p *Pacer, total time.Duration) time.Duration {
 func TestWorkIsHeldToItsShare(t *testing.T) {
 	for _, share := range []float64{0.1, 0.2, 0.8} {
 		synctest.Test(t, func(t *testing.T) {
-			require.InEpsilon(t, float64(time.Second)/share, float64(work(begun(share), time.Second)), 0.02)
+			require.InEpsilon(t, float64(time.Second)/share, float64(work(busy(share), time.Second)), 0.02)
 		})
 	}
 }
 
 func TestTogetherTheyGetOneShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, start := begun(0.2), time.Now()
+		p, start := busy(0.2), time.Now()
 		var both sync.WaitGroup
 		for range 2 {
 			both.Go(func() { work(p, time.Second) })
@@ -59,7 +58,7 @@ func TestTogetherTheyGetOneShare(t *testing.T) {
 
 func TestNobodySleepsForWhatWasNoWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := begun(0.2)
+		p := busy(0.2)
 		p.Yield()
 		time.Sleep(time.Hour)
 		start := time.Now()
@@ -68,12 +67,17 @@ func TestNobodySleepsForWhatWasNoWork(t *testing.T) {
 	})
 }
 
-func TestNobodySleepsBeforeTheBeginning(t *testing.T) {
+// Where no requests come, nearly all of the processor is had; as soon as they do, the share.
+func TestNobodyIsSparedWhereNobodyIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPacer(0.2)
-		require.Equal(t, 20*time.Millisecond, work(p, 20*time.Millisecond))
-		p.Begin()
-		require.Greater(t, work(p, 20*time.Millisecond), 80*time.Millisecond)
+		requests := atomic.Uint64{}
+		p := newPacer(0.1, requests.Load)
+		require.InEpsilon(t, float64(time.Second), float64(work(p, time.Second)), 0.02)
+		requests.Add(1)
+		work(p, look)
+		require.InEpsilon(t, float64(time.Second/2), float64(work(p, time.Second/20)), 0.02)
+		time.Sleep(2 * lull)
+		require.InEpsilon(t, float64(time.Second), float64(work(p, time.Second)), 0.02)
 	})
 }
 
@@ -83,7 +87,7 @@ func TestWhoIsReadyGoesFirst(t *testing.T) {
 	const tries = 20
 	first := 0
 	for range tries {
-		p := begun(0.5)
+		p := busy(0.5)
 		var asleep, ready atomic.Bool
 		var both sync.WaitGroup
 		both.Go(func() {
