@@ -255,15 +255,20 @@ func listed(words []string) string {
 func appendJSONText(to []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	to = append(to, '"')
+	plain := 0 // where begins what stands as it is
 	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			to = append(to, '\\', c)
-		case c < ' ':
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		to = append(to, s[plain:i]...)
+		plain = i + 1
+		if c < ' ' {
 			to = append(to, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		default:
-			to = append(to, c)
+		} else {
+			to = append(to, '\\', c)
 		}
 	}
+	to = append(to, s[plain:]...)
 	return append(to, '"')
 }
