@@ -144,16 +144,23 @@ type gauge struct {
 	masked             []string
 	branch, entity     int // attribute indexes or -1
 	moves              map[Move]int
-	branches, entities map[string]*GroupImpact
+	branches, entities impactGroups
 	examples           []ImpactCase
 	taken, changed     int
+}
+
+// impactGroups are the identities by the value of one attribute. People stand together in files by what they have in common, so
+// the last group is often the next.
+type impactGroups struct {
+	of   map[string]*GroupImpact
+	last *GroupImpact
 }
 
 func newGauge(before, after *CompiledService, people *Population) *gauge {
 	schema := people.Schema
 	return &gauge{before: before, after: after, schema: schema, masked: people.Masked, branch: schema.Index(AttributeBranch),
 		entity: schema.Index(AttributeLegalEntity), moves: make(map[Move]int),
-		branches: make(map[string]*GroupImpact), entities: make(map[string]*GroupImpact)}
+		branches: impactGroups{of: make(map[string]*GroupImpact)}, entities: impactGroups{of: make(map[string]*GroupImpact)}}
 }
 
 func (g *gauge) take(q *Query) {
@@ -161,8 +168,8 @@ func (g *gauge) take(q *Query) {
 	from, to := goesTo(was), goesTo(is)
 	changed := from != to
 	g.taken++
-	tally(g.branches, g.branch, q, changed)
-	tally(g.entities, g.entity, q, changed)
+	g.branches.tally(g.branch, q, changed)
+	g.entities.tally(g.entity, q, changed)
 	if !changed {
 		return
 	}
@@ -206,15 +213,18 @@ func goesTo(d Decision) string {
 	return d.Version.name
 }
 
-func tally(groups map[string]*GroupImpact, attribute int, q *Query, changed bool) {
+func (all *impactGroups) tally(attribute int, q *Query, changed bool) {
 	if attribute < 0 {
 		return
 	}
-	group := groups[q.Attributes[attribute]]
-	if group == nil {
-		value := strings.Clone(q.Attributes[attribute])
-		group = &GroupImpact{Value: value}
-		groups[value] = group
+	value, group := q.Attributes[attribute], all.last
+	if group == nil || group.Value != value {
+		if group = all.of[value]; group == nil {
+			value = strings.Clone(value)
+			group = &GroupImpact{Value: value}
+			all.of[value] = group
+		}
+		all.last = group
 	}
 	group.Identities++
 	if changed {
@@ -232,7 +242,7 @@ func (g *gauge) finish() ServiceImpact {
 		return cmp.Or(cmp.Compare(b.Identities, a.Identities), cmp.Compare(a.RuleAfter, b.RuleAfter),
 			cmp.Compare(a.RuleBefore, b.RuleBefore), cmp.Compare(a.To, b.To), cmp.Compare(a.From, b.From))
 	})
-	s.LegalEntities, s.Branches = largest(g.entities), largest(g.branches)
+	s.LegalEntities, s.Branches = largest(g.entities.of), largest(g.branches.of)
 	if s.MoreBranches = len(s.Branches) - maxImpactBranches; s.MoreBranches < 0 {
 		s.MoreBranches = 0
 	}
@@ -276,11 +286,13 @@ func (p *Population) each(do func(seenBy string, attributes []string)) error {
 			defaults[i] = value
 		}
 	}
+	var pairs []byte // of one identity; where it has to grow, the pairs before keep the old one alive
 	for first := true; ; first = false {
 		record, ok := r.read()
 		if !ok {
 			break
 		}
+		pairs = pairs[:0]
 		if first {
 			if named := p.header(record); named != nil {
 				columns = named
@@ -301,7 +313,7 @@ func (p *Population) each(do func(seenBy string, attributes []string)) error {
 				given[columns[i]] = cell
 			}
 		}
-		if fault := p.identity(given, defaults, attributes); fault != nil {
+		if fault := p.identity(given, defaults, attributes, &pairs); fault != nil {
 			r.fault(fault)
 			continue
 		}
@@ -325,8 +337,8 @@ func (p *Population) header(record []string) []int {
 }
 
 // identity completes what a line gives: an outer value that is missing is that of a pair, or the default; values that
-// stand alone become pairs.
-func (p *Population) identity(given, defaults, attributes []string) *problem.Problem {
+// stand alone become pairs, which are written to the end of pairs.
+func (p *Population) identity(given, defaults, attributes []string, pairs *[]byte) *problem.Problem {
 	for i, value := range given {
 		if within := p.Schema.attributes[i].Within; within != "" {
 			outer := p.Schema.index[within]
@@ -346,7 +358,9 @@ func (p *Population) identity(given, defaults, attributes []string) *problem.Pro
 				return &problem.Problem{Message: fmt.Sprintf("%s %s is unique only within %s, which is missing", a.Name,
 					shown(value), a.Within), Remedy: "write the pair, or fill in " + a.Within}
 			}
-			value = outer + "/" + value
+			start := len(*pairs)
+			*pairs = append(append(append(*pairs, outer...), '/'), value...)
+			value = view((*pairs)[start:])
 		}
 		if value != "" {
 			clean, fault := cleanText(value, MaxValueBytes+1+MaxValueBytes)
