@@ -61,7 +61,7 @@ var scenarios = []scenario{
 		mix: load.MixOptions{Count: sessions}, connections: 64, loads: twoLoads},
 	{name: "swap-list", title: "while a list of a million values is replaced", subject: withListSwaps,
 		contenders: []string{withList, withListSwaps}, reply: 300, mix: load.MixOptions{Count: sessions}, connections: 64,
-		loads: twoLoads},
+		loads: twoLoads, rounds: 3},
 	{name: "log", title: "what the access log costs", contenders: []string{tellergate, withoutLogs}, reply: 300,
 		mix: load.MixOptions{Count: sessions}, connections: 64, loads: twoLoads},
 	{name: "idle", title: "10,000 idle keep-alive connections", contenders: proxies, reply: 300,
