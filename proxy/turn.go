@@ -23,7 +23,7 @@ func (c *conn) serveTurn() (outcome, error) {
 	if raw == nil {
 		return unfinished, c.fill(c.f.headerBytes)
 	}
-	c.outcome, c.late = unfinished, false
+	c.late = false
 	if err := raw.Read(c.turn); err != nil {
 		return unfinished, err
 	}
@@ -37,6 +37,7 @@ func (c *conn) tryServe(fd uintptr) bool {
 		if !c.tryReceive(fd) {
 			return false
 		}
+		c.outcome = unfinished
 		if c.received() != nil {
 			return true
 		}
