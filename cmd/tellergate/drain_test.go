@@ -157,7 +157,9 @@ func TestDrain(t *testing.T) {
 
 	// A request that is under way may still begin a session.
 	slow := make(chan string, 1)
-	go func() { slow <- f.get(1, "/slow", "a") }()
+	go func() { // it takes as long as all that follows until the release
+		slow <- f.gateways[1].Get(&http.Client{Transport: f.client.Transport}, "/slow", "X-Session-Id", "a", "X-Branch-Id", "3201")
+	}()
 	f.waitsFor("request is in flight to v1")
 
 	// Redis away is unknown, never zero, and after it has come back empty the sessions that replicas know are in it again.
@@ -174,6 +176,7 @@ func TestDrain(t *testing.T) {
 	require.Regexp(t, `counter +v1 +draining +1/1 +\?`, out)
 	server.Start()
 	f.waitsFor("2 sessions are live on v1")
+	f.waitsFor("request is in flight to v1") // the other gateway has told the new Redis that it is there
 
 	// A gateway that hangs is late: nobody knows what it holds.
 	require.NoError(t, f.gateways[1].Command.Process.Signal(syscall.SIGSTOP))
