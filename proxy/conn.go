@@ -74,9 +74,9 @@ type conn struct {
 	n       int   // what they got
 	err     error // and what went wrong
 
-	outcome outcome  // of the turn
-	late    bool     // the time to wait for what has come in the turn was over
-	parked  *request // that a turn has ended with
+	ending ending   // of the turn
+	late   bool     // the time to wait for what has come in the turn was over
+	parked *request // that a turn has ended with
 }
 
 func newConn(f *frontend, nc net.Conn) *conn {
@@ -221,12 +221,12 @@ func (c *conn) recover() {
 
 // serveNext answers one request, or several. It reports whether another may follow.
 func (c *conn) serveNext(first bool) bool {
-	outcome, ok := c.awaitRequest(first)
+	ending, ok := c.awaitRequest(first)
 	if !ok {
 		return false
 	}
 	again := false
-	switch outcome {
+	switch ending {
 	case served:
 		return true
 	case final:
@@ -248,7 +248,7 @@ func (c *conn) serveNext(first bool) bool {
 }
 
 // awaitRequest waits for the first byte of a request. It reports whether it came, and what a turn has made of it.
-func (c *conn) awaitRequest(first bool) (outcome, bool) {
+func (c *conn) awaitRequest(first bool) (ending, bool) {
 	if len(c.in.Buffered()) > 0 {
 		c.enter(reading)
 		return unfinished, true
@@ -260,9 +260,9 @@ func (c *conn) awaitRequest(first bool) (outcome, bool) {
 			return unfinished, false
 		}
 	}
-	outcome, err := c.serveTurn()
-	if outcome != unfinished {
-		return outcome, true
+	ending, err := c.serveTurn()
+	if ending != unfinished {
+		return ending, true
 	}
 	late := c.enterNow(reading) || c.late
 	if err == nil && !late {

@@ -7,18 +7,18 @@ package proxy
 // In a turn the connection is the poller's. It may be written, and be looked at; what reads from it or closes it waits until
 // the turn is over, and would wait for ever in the turn's own goroutine. A turn ends with what needs that.
 
-// An outcome is why a turn has ended.
-type outcome int
+// An ending is why a turn has ended.
+type ending int
 
 const (
-	unfinished outcome = iota // something has come, or the connection has ended; what there is has to be read on
-	parked                    // conn.parked has been read, and needs more of its client than has come
-	final                     // the connection carries no other request
-	served                    // all that has come is answered, and the frontend closes
+	unfinished ending = iota // something has come, or the connection has ended; what there is has to be read on
+	parked                   // conn.parked has been read, and needs more of its client than has come
+	final                    // the connection carries no other request
+	served                   // all that has come is answered, and the frontend closes
 )
 
 // serveTurn waits for a request and answers it, and those that follow. An error is one of having waited in vain.
-func (c *conn) serveTurn() (outcome, error) {
+func (c *conn) serveTurn() (ending, error) {
 	raw := c.net.Raw()
 	if raw == nil {
 		return unfinished, c.fill(c.f.headerBytes)
@@ -27,7 +27,7 @@ func (c *conn) serveTurn() (outcome, error) {
 	if err := raw.Read(c.turn); err != nil {
 		return unfinished, err
 	}
-	return c.outcome, c.received()
+	return c.ending, c.received()
 }
 
 // tryServe answers what has come, or reports that nothing has and asks to be called again.
@@ -37,7 +37,7 @@ func (c *conn) tryServe(fd uintptr) bool {
 		if !c.tryReceive(fd) {
 			return false
 		}
-		c.outcome = unfinished
+		c.ending = unfinished
 		if c.received() != nil {
 			return true
 		}
@@ -47,7 +47,7 @@ func (c *conn) tryServe(fd uintptr) bool {
 		// What did not fill the room was all there was: whatever follows it, the poller will tell of. That is not so of what
 		// TLS has read ahead, and not of an end that came together with the bytes: see unread.
 		rest := c.tls != nil || c.n == room
-		if c.outcome = c.serveWhole(); c.outcome != served {
+		if c.ending = c.serveWhole(); c.ending != served {
 			return true
 		}
 		c.in.Release()
@@ -65,8 +65,8 @@ func (c *conn) tryServe(fd uintptr) bool {
 	}
 }
 
-// serveWhole answers the requests that have come whole. The outcome is served if nothing else has come.
-func (c *conn) serveWhole() outcome {
+// serveWhole answers the requests that have come whole. The ending is served if nothing else has come.
+func (c *conn) serveWhole() ending {
 	for {
 		// An empty line before a request is rare, and may be half of one.
 		if c.in.Buffered()[0] == '\r' {

@@ -149,8 +149,8 @@ type gauge struct {
 	taken, changed     int
 }
 
-// impactGroups are the identities by the value of one attribute. People stand together in files by what they have in common, so
-// the last group is often the next.
+// impactGroups are the identities by the value of one attribute. People stand together in files by what they have in
+// common, so the last group is often the next.
 type impactGroups struct {
 	of   map[string]*GroupImpact
 	last *GroupImpact

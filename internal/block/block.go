@@ -2,8 +2,8 @@
 //
 // make clears what it returns at once, and nothing can interrupt that; where pages of it had been given back to the
 // operating system, each costs a fault besides, which may be ten microseconds in a virtual machine. With one processor every
-// request waits meanwhile, for 16 MB a millisecond or tens of them. So whoever writes all of a block by itself takes it uncleared, and whoever
-// needs zeros has them written in pieces.
+// request waits meanwhile, for 16 MB a millisecond or tens of them. So whoever writes all of a block by itself takes it
+// uncleared, and whoever needs zeros has them written in pieces.
 package block
 
 import (
