@@ -53,6 +53,7 @@ func measure(ctx context.Context, o options) (err error) {
 
 	allowFiles()
 	runtime.LockOSThread()
+	runtime.GOMAXPROCS(2)  // the loop keeps one
 	debug.SetGCPercent(-1) // between runs only
 	if err := pinAll(b.loadCore); err != nil {
 		return err
