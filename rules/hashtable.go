@@ -3,6 +3,7 @@ package rules
 import (
 	"cmp"
 	"math/bits"
+	"runtime"
 	"slices"
 
 	"tellergate/internal/block"
@@ -45,6 +46,18 @@ func (t slotTable) add(hash uint64, to uint32) {
 		bucket[lineWords-1] |= passedOn
 		at = t.next(at)
 	}
+}
+
+// fetched is how many hashes are looked after at once: a processor waits for some ten lines at the same time.
+const fetched = 16
+
+// fetch has the processor wait for the memory of several hashes at once, before each is entered.
+func (t slotTable) fetch(hashes []uint64) {
+	sum := uint64(0)
+	for _, hash := range hashes {
+		sum += t[t.home(hash)]
+	}
+	runtime.KeepAlive(sum) // or the compiler leaves the loads out
 }
 
 // to returns what the slot at a place leads to.

@@ -144,3 +144,29 @@ func TestParseListCSV(t *testing.T) {
 		})
 	}
 }
+
+func TestAListKeepsNothingOfItsText(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"plain":     `{"attribute":"teller","values":["9001/0001","9001/0002"]}`,
+		"not plain": `{ "attribute":"teller", "values":["9001/0002","9001/\u0030001"]}`,
+		"csv":       "teller\n9001/0001\n9001/0002\n",
+		"quoted":    "\"9001\",\"0002\"\n\"9001\",\"0001\"\n",
+	} {
+		body := []byte(text)
+		var list *List
+		var err error
+		if text[0] == '{' {
+			list, err = ParseList(body)
+		} else {
+			list, _, err = ParseListCSV(body, listTeller)
+		}
+		require.NoError(t, err, name)
+		for i := range body {
+			body[i] = 'x'
+		}
+		require.Equal(t, "teller", list.Attribute(), name)
+		require.Equal(t, []string{"9001/0001", "9001/0002"}, list.Values(), name)
+		require.True(t, list.Contains("9001/0001"), name)
+	}
+}

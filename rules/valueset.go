@@ -130,11 +130,21 @@ func (b *setBuilder) finish() (set valueSet, duplicates int) {
 		text = block.Copied(text, b.pause)
 	}
 	set = valueSet{n: b.n, text: view(text), slots: newSlotTable(b.n, b.pause)}
-	for offset, i := 0, 0; offset < len(text); i++ {
-		value, next := set.at(offset)
-		set.slots.add(xxhash.Sum64String(value), uint32(offset)+1)
-		b.pause.after(i)
-		offset = next
+	var hashes [fetched]uint64
+	var tos [fetched]uint32
+	for offset, i := 0, 0; offset < len(text); {
+		n := 0
+		for ; n < fetched && offset < len(text); n++ {
+			value, next := set.at(offset)
+			hashes[n], tos[n] = xxhash.Sum64String(value), uint32(offset)+1
+			offset = next
+		}
+		set.slots.fetch(hashes[:n])
+		for j, hash := range hashes[:n] {
+			set.slots.add(hash, tos[j])
+			b.pause.after(i)
+			i++
+		}
 	}
 	return set, duplicates
 }
