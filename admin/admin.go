@@ -41,7 +41,7 @@ type Revisions interface {
 type States interface {
 	Read(ctx context.Context, revision store.Revision) (*content.State, error)
 	// OfferList tells what a content means that is about to be stored.
-	OfferList(content []byte, list *rules.List)
+	OfferList(digest store.Digest, list *rules.List)
 }
 
 // Live is what this replica runs; a live.Loop knows.

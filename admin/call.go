@@ -132,8 +132,8 @@ func takes(op huma.Operation, maxBytes int64, schemas map[string]*huma.Schema) h
 }
 
 // readsAhead makes op, which takes a RawBody, read a body whose length is known into memory of that length, piece by piece:
-// huma's buffer grows by being copied, tens of milliseconds at a time where it holds megabytes. It comes after what looks at
-// headers.
+// huma's buffer grows by being copied, tens of milliseconds at a time where it holds megabytes. The handler keeps nothing of
+// the body. It comes after what looks at headers.
 func (s *Server) readsAhead(op huma.Operation) huma.Operation {
 	op.Middlewares = append(op.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
 		req, w := humago.Unwrap(ctx)
@@ -142,7 +142,7 @@ func (s *Server) readsAhead(op huma.Operation) huma.Operation {
 			return
 		}
 		_ = ctx.SetReadDeadline(time.Now().Add(op.BodyReadTimeout)) // as huma does
-		body := block.Uncleared[byte](int(req.ContentLength))
+		body := block.Scratch(int(req.ContentLength))
 		for piece := range slices.Chunk(body, 16<<10) {
 			if _, err := io.ReadFull(req.Body, piece); err != nil {
 				status := http.StatusBadRequest
@@ -160,6 +160,7 @@ func (s *Server) readsAhead(op huma.Operation) huma.Operation {
 		r := requestOf(ctx.Context())
 		r.body = body
 		next(huma.WithValue(ctx, requestKey{}, r))
+		block.Release(body) // unless the handler has panicked
 	})
 	return op
 }

@@ -127,14 +127,14 @@ func (s *Server) changeFrom(ctx context.Context, head store.Revision, state *con
 	if err != nil {
 		return nil, refused(e.broken, advised(err, e.remedy))
 	}
-	for part, text := range e.set {
-		if kind, name, ok := content.ParsePart(part); ok && kind == content.List {
-			s.Reader.OfferList(text, next.Lists[name])
-		}
-	}
 	r := requestOf(ctx)
 	revision, err := s.Store.Append(ctx, store.Change{
 		Parent: head.Seq, Author: r.author, Reason: r.reason, Set: e.set, Delete: e.remove,
+		Digested: func(part string, digest store.Digest) {
+			if kind, name, ok := content.ParsePart(part); ok && kind == content.List {
+				s.Reader.OfferList(digest, next.Lists[name])
+			}
+		},
 	})
 	if err != nil {
 		if errors.Is(err, store.ErrConflict) {

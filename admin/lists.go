@@ -131,10 +131,13 @@ func (s *Server) putList(ctx context.Context, in *putListInput) (*changed, error
 	if err != nil {
 		return nil, err
 	}
+	var text []byte
+	defer func() { content.Release(text) }()
 	return s.change(ctx, func(_ store.Revision, draft *content.State) (edit, error) {
 		draft.Lists[in.Name] = list
+		text = content.EncodeList(list, s.Pause)
 		return edit{
-			set:        map[string][]byte{content.ListPart(in.Name): content.EncodeList(list, s.Pause)},
+			set:        map[string][]byte{content.ListPart(in.Name): text},
 			warnings:   merged(duplicates),
 			duplicates: duplicates,
 			broken:     fmt.Sprintf("the rules do not compile with this list %q", in.Name),
@@ -180,6 +183,8 @@ type editListInput struct {
 }
 
 func (s *Server) editList(ctx context.Context, in *editListInput) (*changed, error) {
+	var text []byte
+	defer func() { content.Release(text) }()
 	return s.change(ctx, func(head store.Revision, draft *content.State) (edit, error) {
 		list, ok := draft.Lists[in.Name]
 		if !ok {
@@ -191,8 +196,9 @@ func (s *Server) editList(ctx context.Context, in *editListInput) (*changed, err
 		}
 		edited, added, removed := s.Pause.Edit(list, add, remove)
 		draft.Lists[in.Name] = edited
+		text = content.EncodeList(edited, s.Pause)
 		return edit{
-			set:        map[string][]byte{content.ListPart(in.Name): content.EncodeList(edited, s.Pause)},
+			set:        map[string][]byte{content.ListPart(in.Name): text},
 			duplicates: len(in.Body.Add) + len(in.Body.Remove) - add.Len() - remove.Len(),
 			idle:       add.Len() + remove.Len() - added - removed,
 			broken:     fmt.Sprintf("the rules do not compile with this list %q", in.Name),

@@ -30,6 +30,9 @@ func Next(head Revision, change Change, at time.Time) (next Revision, ok bool, e
 			return Revision{}, false, fmt.Errorf("the name of a part is %q: it must be UTF-8 and not empty", name)
 		}
 		parts[name] = DigestPausing(content, change.Pause)
+		if change.Digested != nil {
+			change.Digested(name, parts[name])
+		}
 	}
 	if maps.Equal(parts, head.Parts) {
 		return Revision{}, false, nil

@@ -79,10 +79,12 @@ type Change struct {
 	Parent uint64
 	Author string
 	Reason string
-	Set    map[string][]byte // part name → new content; taken over by the store, not to be modified afterwards
+	Set    map[string][]byte // part name → new content; the store keeps nothing of it when Append has returned
 	Delete []string          // part names; naming one that does not exist is no error
 	// Pause is called between pieces of long work; nil: never.
 	Pause func()
+	// Digested is called with each part of Set and its digest, before the revision is the head; nil: never.
+	Digested func(part string, digest Digest)
 }
 
 // Store keeps revisions. Implementations are safe for concurrent use.

@@ -43,6 +43,7 @@ type gateway struct {
 	seen         *seen.Sketch
 	loop         *live.Loop
 	pacer        *pace.Pacer
+	memory       *memory.Keeper
 	admin        *admin.Server
 	accessLog    *logFile                     // nil if it goes elsewhere
 	alone        bool                         // sessions are kept in this process
@@ -74,7 +75,7 @@ func compose(settingsFile string, settings *config.Settings, stdout, stderr io.W
 		return nil, err
 	}
 	g := &gateway{settingsFile: settingsFile, settings: settings, log: log, alone: settings.Sessions.Store == "memory",
-		started: time.Now()}
+		memory: memory.New(), started: time.Now()}
 	g.pacer = pace.New(g.served)
 	defer func() {
 		if err != nil {
@@ -175,7 +176,7 @@ func (g *gateway) serve(signals <-chan os.Signal) error {
 	rest, endRest := context.WithCancel(context.Background())
 	defer endRest()
 	group, rest := errgroup.WithContext(rest)
-	parts := []func(context.Context) error{g.pool.Run, g.pods.run, g.loop.Run, g.admin.Run, g.seen.Run, memory.GiveBack}
+	parts := []func(context.Context) error{g.pool.Run, g.pods.run, g.loop.Run, g.admin.Run, g.seen.Run, g.memory.Run}
 	if g.runSessions != nil {
 		parts = append(parts, g.runSessions)
 	}
@@ -230,6 +231,7 @@ func (g *gateway) publish(generation *live.Generation) error {
 	err := g.pods.during(func() error { return g.proxy.Publish(generation.Rules, generation.Revision.Seq) })
 	if err == nil {
 		g.presence.note(generation)
+		g.memory.Changed()
 	}
 	return err
 }

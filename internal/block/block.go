@@ -3,12 +3,14 @@
 // make clears what it returns at once, and nothing can interrupt that; where pages of it had been given back to the
 // operating system, each costs a fault besides, which may be ten microseconds in a virtual machine. With one processor every
 // request waits meanwhile, for 16 MB a millisecond or tens of them. So whoever writes all of a block by itself takes it
-// uncleared, and whoever needs zeros has them written in pieces.
+// uncleared, whoever needs zeros has them written in pieces, and what is needed for a moment only is handed on to the next.
 package block
 
 import (
+	"math/bits"
 	"slices"
 	"strings"
+	"sync"
 	"unsafe"
 )
 
@@ -58,4 +60,37 @@ func Copied(of []byte, pause func()) []byte {
 		pause()
 	}
 	return b
+}
+
+// A block that Scratch lends has a power of two of bytes between these.
+const (
+	leastLent = 1 << 20
+	mostLent  = 1 << 26
+)
+
+// released are the blocks that nobody has at the moment, by the number of bits of their size. As long as nobody asks for
+// them, the collector takes them.
+var released [32]sync.Pool
+
+// Scratch returns a block that may be given back to Release. Its elements are whatever was there before, and it may have
+// a larger capacity than n, of which nothing has been touched that was not needed before.
+func Scratch(n int) []byte {
+	if n < leastLent || n > mostLent {
+		return Uncleared[byte](n)
+	}
+	class := bits.Len(uint(n - 1))
+	if first, ok := released[class].Get().(*byte); ok {
+		return unsafe.Slice(first, 1<<class)[:n]
+	}
+	return Uncleared[byte](1 << class)[:n]
+}
+
+// Release takes back a block that Scratch returned, whole or shortened at its end. Nobody may have a view of it any more.
+// Another block, as what appending has made of one, is left to the collector.
+func Release(b []byte) {
+	size := cap(b)
+	if size < leastLent || size > mostLent || size&(size-1) != 0 {
+		return
+	}
+	released[bits.Len(uint(size-1))].Put(unsafe.SliceData(b))
 }

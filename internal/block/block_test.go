@@ -2,6 +2,7 @@ package block
 
 import (
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -81,4 +82,40 @@ func TestPausesComeBetweenPieces(t *testing.T) {
 	paused = 0
 	Copied(make([]byte, 3*pieceBytes+5), pause)
 	require.Equal(t, 4, paused)
+}
+
+func TestScratchIsLentAgain(t *testing.T) {
+	for _, n := range []int{0, 1, leastLent - 1, leastLent, leastLent + 1, 14_000_000, mostLent, mostLent + 1} {
+		b := Scratch(n)
+		require.Len(t, b, n)
+		for i := range b {
+			b[i] = 0xff
+		}
+		Release(b[:0])
+		again := Scratch(n)
+		require.Len(t, again, n)
+		Release(again)
+	}
+	// A pool may forget, and does under the race detector, so it is asked until it has not.
+	require.Eventually(t, func() bool {
+		b := Scratch(14_000_000)
+		Release(b[:5])
+		c := Scratch(16_000_000)
+		defer Release(c)
+		return unsafe.SliceData(b) == unsafe.SliceData(c)
+	}, 10*time.Second, time.Millisecond)
+}
+
+func TestTwoHaveNoScratchInCommon(t *testing.T) {
+	Release(Scratch(leastLent))
+	a, b := Scratch(leastLent), Scratch(leastLent)
+	require.NotSame(t, unsafe.SliceData(a), unsafe.SliceData(b))
+}
+
+func TestOnlyWhatScratchMayHaveReturnedIsLent(t *testing.T) {
+	odd := make([]byte, leastLent+4096)
+	Release(odd)
+	for range 10 {
+		require.NotSame(t, unsafe.SliceData(odd), unsafe.SliceData(Scratch(leastLent+1)))
+	}
 }

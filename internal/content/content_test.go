@@ -124,7 +124,7 @@ func TestWhatIsOfferedIsNotReadAgain(t *testing.T) {
 	reader := NewReader(m, nil)
 	list := tellers("9001/0001")
 	text := EncodeList(list, nil)
-	reader.OfferList(text, list)
+	reader.OfferList(store.DigestOf(text), list)
 	state, err := reader.Read(t.Context(), m.revision(1, map[string]string{"lists/pilot": string(text)}))
 	require.NoError(t, err)
 	require.Same(t, list, state.Lists["pilot"])

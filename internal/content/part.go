@@ -57,12 +57,16 @@ func ParsePart(part string) (kind Kind, name string, ok bool) {
 	return "", "", false
 }
 
-// EncodeList returns the content of a list's part: the same bytes for the same list. pause may be nil.
+// EncodeList returns the content of a list's part: the same bytes for the same list. pause may be nil. Who no longer needs
+// it may hand it to Release.
 func EncodeList(l *rules.List, pause rules.Pause) []byte {
-	b := pausingBuffer{Buffer: *bytes.NewBuffer(block.Uncleared[byte](l.TextBytes())[:0]), pause: pause}
+	b := pausingBuffer{Buffer: *bytes.NewBuffer(block.Scratch(l.TextBytes())[:0]), pause: pause}
 	b.must(l)
 	return b.Bytes()
 }
+
+// Release takes back what EncodeList returned, megabytes perhaps, for the next list. Nobody may have a view of it any more.
+func Release(text []byte) { block.Release(text) }
 
 // A pausingBuffer pauses after every write.
 type pausingBuffer struct {

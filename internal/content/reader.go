@@ -93,9 +93,9 @@ func (r *Reader) Read(ctx context.Context, revision store.Revision) (*State, err
 }
 
 // OfferList tells what a content means that is about to be stored, so that the replica that stores it does not read it
-// again. The content must be what EncodeList makes of the list.
-func (r *Reader) OfferList(content []byte, list *rules.List) {
-	k := key{List, store.DigestPausing(content, r.pause)}
+// again. The digest must be that of what EncodeList makes of the list.
+func (r *Reader) OfferList(digest store.Digest, list *rules.List) {
+	k := key{List, digest}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	copy(r.offered[1:], r.offered[:])

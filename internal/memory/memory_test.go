@@ -2,8 +2,10 @@ package memory
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"testing"
+	"time"
 )
 
 var pool = sync.Pool{New: func() any { return new([64 << 10]byte) }}
@@ -44,10 +46,43 @@ func TestWhatABurstLeavesIsGivenBack(t *testing.T) {
 	}
 }
 
-func TestGiveBackEndsWithItsContext(t *testing.T) {
+var kept []byte
+
+func TestAChangeIsFollowedByACollectionWhereMuchWasAllocated(t *testing.T) {
+	s := watch()
+	s.collect()
+	if s.collect() {
+		t.Fatal("nothing was allocated, and yet there was a collection")
+	}
+	kept = make([]byte, much)
+	if !s.collect() {
+		t.Fatalf("no collection, though %d bytes were allocated", much)
+	}
+	if s.collect() {
+		t.Fatal("a second collection, though nothing was allocated since the first")
+	}
+	runtime.KeepAlive(kept)
+}
+
+func TestTheKeeperCollectsAfterAChangeAndEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
+	k, ended := New(), make(chan error)
+	go func() { ended <- k.Run(ctx) }()
+	var before, now runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	kept = make([]byte, much+much/2)
+	began := time.Now()
+	k.Changed()
+	k.Changed() // does not wait, whoever listens
+	for now = before; now.NumForcedGC == before.NumForcedGC; runtime.ReadMemStats(&now) {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("no collection in 20 s")
+		}
+		time.Sleep(time.Millisecond)
+	}
 	cancel()
-	if err := GiveBack(ctx); err != context.Canceled {
+	if err := <-ended; err != context.Canceled {
 		t.Fatal(err)
 	}
 }
