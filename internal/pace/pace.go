@@ -18,7 +18,7 @@ const (
 	// stretch is how long work goes on without a break while others want the processor. Timers are up to a millisecond late
 	// on a machine with nothing else to do, and longest is how long work may go on after such a sleep.
 	stretch = 50 * time.Microsecond
-	longest = 250 * time.Microsecond
+	longest = 100 * time.Microsecond
 	// shortest is the least that is slept: enough for the scheduler to look for arrivals on the network meanwhile.
 	shortest = 10 * time.Microsecond
 	// credit bounds how much is made up for.
