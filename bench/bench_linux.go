@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"tellergate/bench/load"
@@ -198,6 +199,11 @@ func (b *bench) scenario(ctx context.Context, s *scenario) (report.Scenario, err
 				if ctx.Err() != nil {
 					return result, context.Cause(ctx)
 				}
+				if s.alone {
+					if err := leaveAlone(c, all); err != nil {
+						return result, err
+					}
+				}
 				sample, err := b.undisturbed(s, c, mixes[c], kind, capacity, round)
 				if err != nil {
 					return result, fmt.Errorf("%s, %s, round %d: %w", c.name, kind, round, err)
@@ -229,6 +235,20 @@ func (b *bench) contend(s *scenario) (all []*contender, mixes map[*contender]*lo
 		mixes[c] = load.NewMix(o)
 	}
 	return all, mixes, nil
+}
+
+// leaveAlone freezes all contenders but one, so that nothing that they still do after their own runs falls into its.
+func leaveAlone(c *contender, all []*contender) error {
+	for _, other := range all {
+		signal := syscall.SIGSTOP
+		if other == c {
+			signal = syscall.SIGCONT
+		}
+		if err := errors.Join(other.count(), other.signal(signal)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func stopAll(all []*contender) {
@@ -273,7 +293,10 @@ func (b *bench) sample(s *scenario, c *contender, mix *load.Mix, kind report.Loa
 	if err := c.emptyLog(); err != nil {
 		return sample, err
 	}
-	swapping := c.beginSwaps()
+	swapping, err := b.beginSwaps(c)
+	if err != nil {
+		return sample, err
+	}
 	defer func() {
 		if err := swapping.stop(); err != nil && sample.Why == "" {
 			sample.Failed, sample.Why = sample.Failed+1, err.Error()
@@ -284,7 +307,7 @@ func (b *bench) sample(s *scenario, c *contender, mix *load.Mix, kind report.Loa
 		return sample, err
 	}
 	runtime.GC()
-	var meter meter
+	meter := meter{swaps: swapping}
 	if run.Rate > 0 && b.first {
 		everybody := append(c.all(), os.Getpid())
 		if err := goFirst(everybody, true); err != nil {

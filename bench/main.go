@@ -57,6 +57,9 @@ func command(args []string) error {
 	if len(args) == 2 && args[0] == "forward" {
 		return forward(args[1])
 	}
+	if len(args) > 2 && args[0] == "replace" {
+		return replace(args[1], args[2:], os.Stdin)
+	}
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.BoolVar(&o.quick, "quick", false, "one minute: the first scenario, compared with the last full result; nothing is written")

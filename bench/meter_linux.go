@@ -17,8 +17,9 @@ import (
 // A meter reads the clocks of cores and processes at both ends of a window.
 type meter struct {
 	at         time.Time
+	swaps      *swapping // while it is measured; nil: none
 	cores      map[int]coreTime
-	proxy, own time.Duration // CPU time: of the contender, and of generator, pods and Redis
+	proxy, own time.Duration // CPU time: of the contender, and of generator, pods, Redis and who replaces its list
 
 	took                 time.Duration
 	proxyCore, loadCore  coreTime // in the window
@@ -33,6 +34,10 @@ func (m *meter) read(c *contender) (cores map[int]coreTime, proxy, own time.Dura
 	if c.redis != nil {
 		redis, err := c.redis.cpu()
 		own, errOwn = own+redis, errors.Join(errOwn, err)
+	}
+	if m.swaps != nil && m.swaps.pid != 0 {
+		swaps, err := cpuTime(m.swaps.pid)
+		own, errOwn = own+swaps, errors.Join(errOwn, err)
 	}
 	m.err = errors.Join(m.err, err, errProxy, errOwn)
 	return cores, proxy, own
@@ -80,17 +85,18 @@ func (m *meter) into(s *report.Sample, r *load.Result) {
 type swapping struct {
 	quit chan struct{}
 	done chan error
+	pid  int // of the process that does it; 0: this one
 }
 
 // beginSwaps begins to replace what the contender's name says.
-func (c *contender) beginSwaps() *swapping {
+func (b *bench) beginSwaps(c *contender) (*swapping, error) {
 	switch c.name {
 	case withSwaps:
-		return c.swap()
+		return c.swap(), nil
 	case withListSwaps:
-		return c.swapList()
+		return c.swapList(b.self)
 	}
-	return nil
+	return nil, nil
 }
 
 // swap begins to replace the rules ten times a second.

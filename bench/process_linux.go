@@ -147,12 +147,23 @@ func (c *contender) stop() {
 		return
 	}
 	_ = c.cmd.Process.Signal(os.Interrupt) // it may have ended already
+	_ = c.cmd.Process.Signal(syscall.SIGCONT)
 	select {
 	case <-c.ended:
 	case <-time.After(5 * time.Second):
 		_ = c.cmd.Process.Kill()
 		<-c.ended
 	}
+}
+
+// signal sends a signal to all processes of the contender.
+func (c *contender) signal(s syscall.Signal) error {
+	for _, pid := range c.pids {
+		if err := syscall.Kill(pid, s); err != nil {
+			return fmt.Errorf("%s: kill: %w", c.name, err)
+		}
+	}
+	return nil
 }
 
 // cpu is how long all processes of the contender have run.

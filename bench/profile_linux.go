@@ -41,7 +41,10 @@ func (b *bench) observe() error {
 		file, what, rates = b.trace, fmt.Sprintf("trace?seconds=%d", int(traced.Seconds())), []float64{half}
 		run.Window, run.Connections = traced+time.Second, 2*run.Connections
 	}
-	swapping := c.beginSwaps()
+	swapping, err := b.beginSwaps(c)
+	if err != nil {
+		return err
+	}
 	taken := make(chan error, 1)
 	go func() { taken <- c.fetch(file, what) }()
 	for _, rate := range rates {

@@ -3,8 +3,12 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"syscall"
 	"time"
 )
 
@@ -36,7 +40,17 @@ func (c *contender) addMillion() error {
 	if err != nil {
 		return err
 	}
+	for i, path := range c.millions() {
+		if err := os.WriteFile(path, millionValues(1+i), 0o600); err != nil {
+			return err
+		}
+	}
 	return c.putMillion(millionValues(0))
+}
+
+// millions are the files that take turns to replace the list.
+func (c *contender) millions() []string {
+	return []string{filepath.Join(c.dir, "million-1.csv"), filepath.Join(c.dir, "million-2.csv")}
 }
 
 func (c *contender) putMillion(text []byte) error {
@@ -53,25 +67,82 @@ func millionValues(mark int) []byte {
 	return text.Bytes()
 }
 
-// swapList begins to replace the list again and again, each time as soon as the time before is done.
-func (c *contender) swapList() *swapping {
+// swapList begins to replace the list again and again, each time as soon as the time before is done. A process of its own
+// does it, and gives way to generator and pods: elsewhere who uploads has a core of his own.
+func (c *contender) swapList(self string) (*swapping, error) {
+	cmd := exec.Command(self, append([]string{"replace", c.admin}, c.millions()...)...)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	until, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
 	s := &swapping{quit: make(chan struct{}), done: make(chan error, 1)}
-	texts := [][]byte{millionValues(1), millionValues(2)}
+	started := make(chan error)
 	go func() {
-		begun := time.Now()
-		for n := 0; ; n++ {
-			select {
-			case <-s.quit:
-				fmt.Fprintf(os.Stderr, "the list was replaced %d times in %s\n", n, time.Since(begun).Round(time.Millisecond))
-				s.done <- nil
-				return
-			default:
-			}
-			if err := c.putMillion(texts[n%len(texts)]); err != nil {
-				s.done <- fmt.Errorf("replacing the list: %w", err)
-				return
-			}
+		runtime.LockOSThread() // the child lives as long as the thread
+		if err := cmd.Start(); err != nil {
+			started <- err
+			return
 		}
+		s.pid = cmd.Process.Pid
+		started <- nil
+		<-s.quit
+		_ = until.Close() // it may have ended already
+		s.done <- cmd.Wait()
 	}()
-	return s
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("starting what replaces the list: %w", err)
+	}
+	return s, nil
+}
+
+// replace is that process. It goes on until its input ends, and fails where the list is refused.
+func replace(admin string, files []string, until io.Reader) error {
+	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, 19); err != nil {
+		return fmt.Errorf("setpriority: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, until)
+		ended <- err
+	}()
+	c := contender{admin: admin}
+	texts := make([][]byte, len(files))
+	for i, file := range files {
+		var err error
+		if texts[i], err = mapped(file); err != nil {
+			return err
+		}
+	}
+	begun := time.Now()
+	for n := 0; ; n++ {
+		select {
+		case err := <-ended:
+			fmt.Fprintf(os.Stderr, "the list was replaced %d times in %s\n", n, time.Since(begun).Round(time.Millisecond))
+			return err
+		default:
+		}
+		if err := c.putMillion(texts[n%len(texts)]); err != nil {
+			return fmt.Errorf("replacing the list: %w", err)
+		}
+	}
+}
+
+// mapped returns a file's content without a copy of it: in a virtual machine each new page of one is expensive for all.
+func mapped(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	text, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED|syscall.MAP_POPULATE)
+	if err != nil {
+		return nil, fmt.Errorf("mapping %s: %w", path, err)
+	}
+	return text, nil
 }
