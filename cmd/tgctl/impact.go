@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
@@ -40,12 +42,12 @@ identities by their claims, each for the service that it asked for. Sessions and
 				return usagef("tgctl impact takes a population or --seen, and a FILE or revisions with --from and --to")
 			}
 			request.Seen = seen
+			var people []byte
 			if !seen {
-				text, err := t.population(population, encoding)
-				if err != nil {
+				var err error
+				if people, err = t.population(population, encoding); err != nil {
 					return err
 				}
-				request.Population = text
 			}
 			place := population
 			if len(args) == 1 {
@@ -61,8 +63,14 @@ identities by their claims, each for the service that it asked for. Sessions and
 				return err
 			}
 			request.Headers = q.request.Headers
+			what := call{method: "POST", path: api.ImpactPath}.with(request)
+			if !seen {
+				shown := t.progress("sent", int64(len(people)))
+				defer shown.done()
+				what.body, what.size = withPopulation(&request, shown.reading(bytes.NewReader(people))), -1
+			}
 			var result api.ImpactResult
-			if _, err := t.client.ask(cmd.Context(), call{method: "POST", path: api.ImpactPath}.with(request), &result); err != nil {
+			if _, err := t.client.ask(cmd.Context(), what, &result); err != nil {
 				return refusedFile(population, place, err)
 			}
 			return t.print(&result, func(w io.Writer) { writeImpact(w, &result) })
@@ -85,19 +93,29 @@ identities by their claims, each for the service that it asked for. Sessions and
 }
 
 // population reads the identities of a file.
-func (t *tool) population(name, encoding string) (string, error) {
+func (t *tool) population(name, encoding string) ([]byte, error) {
 	text, err := t.readFile(name)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	text, known, err := rules.DecodeText(text, encoding)
 	if !known {
-		return "", usagef("--encoding %s is not known; give utf-8, gb18030 or gbk", encoding)
+		return nil, usagef("--encoding %s is not known; give utf-8, gb18030 or gbk", encoding)
 	}
+	return text, inFile(name, err)
+}
+
+// withPopulation returns a request with a population before its other members.
+func withPopulation(request *api.ImpactRequest, population io.Reader) io.Reader {
+	others, err := json.Marshal(request)
 	if err != nil {
-		return "", inFile(name, err)
+		panic("BUG: a request body that is not JSON: " + err.Error())
 	}
-	return string(text), nil
+	end := others[1:]
+	if len(end) > 1 {
+		end = append([]byte(","), end...)
+	}
+	return io.MultiReader(strings.NewReader(`{"population":"`), &quoted{from: population}, strings.NewReader(`"`), bytes.NewReader(end))
 }
 
 // revisionOf returns the revision that a flag names, nil if it was not given.
