@@ -65,8 +65,41 @@ var jsonFormat = huma.Format{
 		if !utf8.Valid(data) {
 			return errors.New("the body is not UTF-8; save it as UTF-8")
 		}
+		if checked, ok := v.(*any); ok && len(data) > longText && shape(data, checked) {
+			return nil
+		}
 		return json.Unmarshal(data, v)
 	},
+}
+
+// longText is how many bytes a text has that is longer than any bound.
+const longText = 64 << 10
+
+// shape sets v to what an object is validated by, which huma reads it for before it reads it as its type: another text
+// stands for one of megabytes, of which only that it is long can matter. It reports whether data is such an object.
+func shape(data []byte, v *any) bool {
+	var members map[string]member
+	if json.Unmarshal(data, &members) != nil || members == nil {
+		return false
+	}
+	object := make(map[string]any, len(members))
+	for name, m := range members {
+		object[name] = m.value
+	}
+	*v = object
+	return true
+}
+
+// A member is one of an object's.
+type member struct{ value any }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (m *member) UnmarshalJSON(text []byte) error {
+	if len(text) > 2*longText && text[0] == '"' {
+		m.value = strings.Repeat("x", longText)
+		return nil
+	}
+	return json.Unmarshal(text, &m.value)
 }
 
 // register adds one call; handle's errors become error documents.

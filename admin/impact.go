@@ -50,7 +50,7 @@ func (s *Server) impact(ctx context.Context, in *impactInput) (*impacted, error)
 	if err != nil {
 		return nil, err
 	}
-	people := rules.Population{Text: []byte(in.Body.Population), Schema: s.Schema, Defaults: s.Defaults}
+	people := rules.Population{Text: in.Body.Population, Schema: s.Schema, Defaults: s.Defaults}
 	if in.Body.Seen {
 		people.Seen, people.Masked = s.Seen.All(), s.Masked
 		held, long := s.Seen.Len()

@@ -88,3 +88,42 @@ func TestImpactOfAMillion(t *testing.T) {
 	require.Equal(t, n, result.Identities)
 	require.Less(t, time.Since(begun), 30*time.Second, "on a machine that does nothing else it is below 2 s")
 }
+
+// A large body is validated without its long texts, and nothing else about it is different.
+func TestALargePopulationIsValidatedAsASmallOneIs(t *testing.T) {
+	t.Parallel()
+	r := newBank(t)
+	small, large := "9001/3201,9001/0001\n", strings.Repeat("9001/3201,9001/0001\n", 20_000)
+	for name, c := range map[string]struct {
+		body   string // %s is the population
+		status int
+	}{
+		"fine":                 {`{"population":%s,"path":"/"}`, 200},
+		"fine, last":           {`{"path":"/","population":%s}`, 200},
+		"escaped":              {`{"population":%s,"path":"\u002f"}`, 200},
+		"unknown member":       {`{"population":%s,"paht":"/"}`, 422},
+		"another type":         {`{"population":%s,"seen":"yes"}`, 422},
+		"unknown, within":      {`{"population":%s,"before":{"revison":1}}`, 422},
+		"text where none goes": {`{"before":%s}`, 422},
+		"text of no member":    {`{"people":%s}`, 422},
+		"no object":            {`[%s]`, 422},
+		"a text alone":         {`%s`, 422},
+		"unfinished":           {`{"population":%s`, 400},
+		"twice":                {`{"population":%s}{}`, 400},
+	} {
+		answers := map[string]answer{}
+		for size, population := range map[string]string{"small": small, "large": large} {
+			raw, err := json.Marshal(population)
+			require.NoError(t, err)
+			got := r.do("POST", api.ImpactPath, fmt.Sprintf(c.body, raw), "Content-Type", api.JSON)
+			require.Equal(t, c.status, got.status, "%s, %s: %.300s", name, size, got.body)
+			answers[size] = got
+		}
+		if c.status == 200 {
+			require.Equal(t, 20_000, decode[api.ImpactResult](t, answers["large"]).Identities, name)
+			continue
+		}
+		a, b := decode[api.Error](t, answers["small"]), decode[api.Error](t, answers["large"])
+		require.Equal(t, a.Problems, b.Problems, name)
+	}
+}

@@ -68,7 +68,7 @@ const (
 // Of a CSV a header line names attributes; without one, lines are branch,teller,legalEntity. A value of an attribute
 // declared within another is a pair, or stands alone beside the outer one, which may come from Defaults.
 type Population struct {
-	Text     []byte
+	Text     string
 	Schema   *Schema
 	Defaults map[string]string // by attribute; may be nil
 	// Seen, if it is not nil, takes the place of Text: the identities that each service has seen, attributes by index,
@@ -273,7 +273,7 @@ func (p *Population) each(do func(seenBy string, attributes []string)) error {
 		}
 		return nil
 	}
-	text, err := Pause(nil).checkText(p.Text)
+	text, err := Pause(nil).checkText(bytesOf(p.Text))
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func TestImpact(t *testing.T) {
 		"9001/3300,9001/0002,\n" + // default to tellers
 		"9002/3200,1,\n" + // nothing
 		",,9002\n"
-	impact, err := ImpactOf(compiled(t, before, in), compiled(t, after, in), Population{Text: []byte(population),
+	impact, err := ImpactOf(compiled(t, before, in), compiled(t, after, in), Population{Text: population,
 		Schema: in.Schema, Defaults: map[string]string{"legalEntity": "9001"}}, Query{Method: "GET"}, "")
 	require.NoError(t, err)
 	require.Equal(t, 6, impact.Identities)
@@ -49,7 +49,7 @@ func TestImpact(t *testing.T) {
 		"a,b,c,d\n":        "1:1: the line has 4 columns; a line is branch,teller,legalEntity, or what the header line names",
 		"1,1,9001\n\"a\"b": "2:1: a quotation mark is not closed, or something follows the closing one; put the whole value in quotation marks and double those inside it",
 	} {
-		_, err := ImpactOf(compiled(t, before, in), compiled(t, after, in), Population{Text: []byte(text),
+		_, err := ImpactOf(compiled(t, before, in), compiled(t, after, in), Population{Text: text,
 			Schema: in.Schema}, Query{}, "")
 		require.EqualError(t, err, want)
 	}
@@ -81,7 +81,7 @@ func TestImpactAgainstReference(t *testing.T) {
 				want++
 			}
 		}
-		impact, err := ImpactOf(compiled(t, before, in), compiled(t, after, in), Population{Text: []byte(text.String()),
+		impact, err := ImpactOf(compiled(t, before, in), compiled(t, after, in), Population{Text: text.String(),
 			Schema: in.Schema}, *q, "counter")
 		require.NoError(t, err)
 		require.Equal(t, want, impact.Services[0].Changed, "seed %d", seed)
@@ -110,7 +110,7 @@ func BenchmarkImpactMillion(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		impact, err := ImpactOf(x, y, Population{Text: text.Bytes(), Schema: in.Schema}, Query{Method: "POST",
+		impact, err := ImpactOf(x, y, Population{Text: text.String(), Schema: in.Schema}, Query{Method: "POST",
 			Path: "/teller/loan"}, "")
 		require.NoError(b, err)
 		require.Equal(b, 1_000_000, impact.Identities)

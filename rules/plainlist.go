@@ -134,3 +134,6 @@ func (r *plainReader) string() (string, bool) {
 
 // view returns the text as a string that shares its memory: it must not outlive what the caller may do to it.
 func view(text []byte) string { return unsafe.String(unsafe.SliceData(text), len(text)) }
+
+// bytesOf returns the memory of a string, which nobody may write to.
+func bytesOf(text string) []byte { return unsafe.Slice(unsafe.StringData(text), len(text)) }
