@@ -147,7 +147,7 @@ func (c *contender) stop() {
 		return
 	}
 	_ = c.cmd.Process.Signal(os.Interrupt) // it may have ended already
-	_ = c.cmd.Process.Signal(syscall.SIGCONT)
+	_ = c.signal(syscall.SIGCONT)          // it may be frozen
 	select {
 	case <-c.ended:
 	case <-time.After(5 * time.Second):
