@@ -121,7 +121,7 @@ smoke: build ## start what `make run` starts, walk the tour, stop
 	$(BIN)/quickstart --bin $(BIN) --frontend 127.0.0.1:0 --admin 127.0.0.1:0 --walk
 
 .PHONY: bench
-bench: bench-deps ## measure side by side with HAProxy and nginx, 25 minutes on a quiet machine (ARGS='-scenarios small')
+bench: bench-deps ## measure side by side with HAProxy and nginx, half an hour on a quiet machine (ARGS='-scenarios small')
 	$(GO) run ./bench -commit $(VERSION) $(ARGS)
 
 .PHONY: bench-quick

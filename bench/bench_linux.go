@@ -286,6 +286,9 @@ func (b *bench) sample(s *scenario, c *contender, mix *load.Mix, kind report.Loa
 	case report.High:
 		run.Rate = 0.8 * capacity
 	}
+	if run.Rate > 0 {
+		run.Warm *= time.Duration(max(s.warm, 1))
+	}
 	if run.Rate > 0 && !run.Each {
 		run.Connections *= 2 // that a request finds a free one is not part of the proxy's latency
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -157,13 +158,13 @@ func (c *contender) stop() {
 }
 
 // signal sends a signal to all processes of the contender.
-func (c *contender) signal(s syscall.Signal) error {
+func (c *contender) signal(s syscall.Signal) (failed error) {
 	for _, pid := range c.pids {
 		if err := syscall.Kill(pid, s); err != nil {
-			return fmt.Errorf("%s: kill: %w", c.name, err)
+			failed = errors.Join(failed, fmt.Errorf("%s: kill: %w", c.name, err))
 		}
 	}
-	return nil
+	return failed
 }
 
 // cpu is how long all processes of the contender have run.
