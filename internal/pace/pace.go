@@ -47,13 +47,13 @@ type Pacer struct {
 	busy    time.Time     // when that was last something new; guarded by mu
 }
 
-// New returns a Pacer with a tenth of the processors that the process may use, and at most four fifths of one, while
-// requests come: one processor gives 10 %, two 20 %. served says how many requests there have been; it is asked a hundred
+// New returns a Pacer with a twentieth of the processors that the process may use, and at most four fifths of one, while
+// requests come: one processor gives 5 %, two 10 %. served says how many requests there have been; it is asked a hundred
 // times a second while there is work, by whoever works.
 func New(served func() uint64) *Pacer { return newPacer(Share(runtime.GOMAXPROCS(0)), served) }
 
 // Share returns the share of one processor that a Pacer takes where there are so many, while requests come.
-func Share(processors int) float64 { return min(0.1*float64(processors), 0.8) }
+func Share(processors int) float64 { return min(0.05*float64(processors), 0.8) }
 
 func newPacer(share float64, served func() uint64) *Pacer {
 	return &Pacer{rest: (1 - share) / share, served: served}

@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestShareOfATenth(t *testing.T) {
+func TestShareOfATwentieth(t *testing.T) {
 	t.Parallel()
-	for processors, share := range map[int]float64{1: 0.1, 2: 0.2, 4: 0.4, 8: 0.8, 64: 0.8} {
+	for processors, share := range map[int]float64{1: 0.05, 2: 0.1, 4: 0.2, 8: 0.4, 64: 0.8} {
 		require.InDelta(t, share, Share(processors), 1e-9)
 	}
 }
