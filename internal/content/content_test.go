@@ -136,6 +136,22 @@ func TestWhatIsOfferedIsNotReadAgain(t *testing.T) {
 	require.Equal(t, 1, m.taken())
 }
 
+func TestWhatIsKnownIsNotKeptTwice(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	reader := NewReader(m, nil)
+	list, same := tellers("9001/0001"), tellers("9001/0001")
+	text := EncodeList(list, nil)
+	reader.OfferList(store.DigestOf(text), list)
+	_, err := reader.Read(t.Context(), m.revision(1, map[string]string{"lists/pilot": string(text)}))
+	require.NoError(t, err)
+	reader.OfferList(store.DigestOf(text), same)
+	require.Zero(t, reader.offered)
+	state, err := reader.Read(t.Context(), m.revision(2, map[string]string{"lists/tail": string(text)}))
+	require.NoError(t, err)
+	require.Same(t, list, state.Lists["tail"])
+}
+
 func TestReadSharesWhatTheLastTwoRevisionsHeld(t *testing.T) {
 	t.Parallel()
 	m := newMemory()

@@ -96,6 +96,9 @@ func (r *Reader) Read(ctx context.Context, revision store.Revision) (*State, err
 // again. The digest must be that of what EncodeList makes of the list.
 func (r *Reader) OfferList(digest store.Digest, list *rules.List) {
 	k := key{List, digest}
+	if _, known := r.remembered(k); known { // as where a list is replaced by itself, which makes no revision
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	copy(r.offered[1:], r.offered[:])
