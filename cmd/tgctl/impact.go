@@ -63,12 +63,10 @@ identities by their claims, each for the service that it asked for. Sessions and
 				return err
 			}
 			request.Headers = q.request.Headers
-			what := call{method: "POST", path: api.ImpactPath}.with(request)
-			if !seen {
-				shown := t.progress("sent", int64(len(people)))
-				defer shown.done()
-				what.body, what.size = withPopulation(&request, shown.reading(bytes.NewReader(people))), -1
-			}
+			shown := t.progress("sent", int64(len(people)))
+			defer shown.done()
+			what := call{method: "POST", path: api.ImpactPath, contentType: api.JSON, size: -1,
+				body: withPopulation(&request, shown.reading(bytes.NewReader(people)))}
 			var result api.ImpactResult
 			if _, err := t.client.ask(cmd.Context(), what, &result); err != nil {
 				return refusedFile(population, place, err)
@@ -105,7 +103,7 @@ func (t *tool) population(name, encoding string) ([]byte, error) {
 	return text, inFile(name, err)
 }
 
-// withPopulation returns a request with a population before its other members.
+// withPopulation returns a request with a population, which may be empty, before its other members.
 func withPopulation(request *api.ImpactRequest, population io.Reader) io.Reader {
 	others, err := json.Marshal(request)
 	if err != nil {

@@ -39,6 +39,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"waiting ends with the next revision", testWait},
 		{"waiting ends with the context", testWaitCancelled},
 		{"a cancelled append changes nothing", testAppendCancelled},
+		{"nothing is kept of what a change was made of", testSetIsGivenBack},
+		{"a change is told the digests of its parts", testDigested},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -60,6 +62,35 @@ func set(parent uint64, parts ...string) store.Change {
 		change.Set[parts[i]] = []byte(parts[i+1])
 	}
 	return change
+}
+
+// testSetIsGivenBack writes over a content once Append has returned, as whoever lent the memory may.
+func testSetIsGivenBack(t *testing.T, s store.Store) {
+	ctx := bounded(t)
+	text := []byte("9001/0001")
+	change := set(0)
+	change.Set["lists/pilot"] = text
+	revision, err := s.Append(ctx, change)
+	require.NoError(t, err)
+	clear(text)
+	content, err := s.Content(ctx, revision.Parts["lists/pilot"])
+	require.NoError(t, err)
+	require.Equal(t, "9001/0001", string(content))
+}
+
+func testDigested(t *testing.T, s store.Store) {
+	ctx := bounded(t)
+	told := map[string]store.Digest{}
+	change := set(0, "rules", "1", "lists/pilot", "2")
+	change.Digested = func(part string, digest store.Digest) {
+		head, err := s.Head(ctx)
+		require.NoError(t, err)
+		require.Zero(t, head.Seq, "it is told before the revision is the head")
+		told[part] = digest
+	}
+	revision, err := s.Append(ctx, change)
+	require.NoError(t, err)
+	require.Equal(t, revision.Parts, told)
 }
 
 func testEmpty(t *testing.T, s store.Store) {
